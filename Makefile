@@ -1,0 +1,52 @@
+# Everything that people and CI run. `make demo` and `make test` need only Python 3.11.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+
+.PHONY: demo test test-all lint format lock clean docs help
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# uv comes from pip, so that a machine with only Python can start; versions of everything else come from the locks.
+$(UV):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+
+$(VENV)/.installed: $(UV) requirements/edgewright.txt pyproject.toml
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/edgewright.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.txt
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	touch $@
+
+install: $(VENV)/.installed  ## set up the environment
+install-dev: $(VENV)/.installed-dev  ## set up the environment with test and lint tools
+
+demo: $(VENV)/.installed  ## run the heart-disease pipeline through a real Airflow, and look at the results
+	@$(BIN)/edgewright demo
+
+test: $(VENV)/.installed-dev  ## all tests that every push runs
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.installed-dev  ## and the long ones
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev  ## style, types, import contracts, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev  ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(UV)  ## make the hashed locks anew (no addresses in them)
+	requirements/lock.sh $(UV)
+
+clean:  ## remove what was built
+	rm -rf $(VENV) .edgewright .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The command line: edgewright check | run | up | ..."""

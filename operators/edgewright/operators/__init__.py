@@ -1,0 +1,1 @@
+"""Airflow operators: one a step over one shared base."""

@@ -1,0 +1,39 @@
+"""The steps by name, described without importing what runs them."""
+
+from __future__ import annotations
+
+from edgewright.spec.steps import evaluate, quantize
+from edgewright.spec.steps.base import Accepts, StepConfig, StepSpec
+from edgewright.spec.steps.deploy import DeployConfig
+from edgewright.spec.steps.evaluate import EvaluateConfig
+from edgewright.spec.steps.ingest import IngestConfig
+from edgewright.spec.steps.publish import PublishConfig
+from edgewright.spec.steps.quantize import QuantizeConfig
+from edgewright.spec.steps.train import TrainConfig
+from edgewright.spec.steps.transform import TransformConfig
+from edgewright.spec.steps.validate import ValidateConfig
+
+_TABLE = (
+    StepSpec("ingest", IngestConfig, {"dataset": "dataset"}, 1, "edgewright.steps.ingest", libraries=("pyarrow",),
+             summary="reads data from anywhere into a versioned dataset"),
+    StepSpec("validate", ValidateConfig, {"dataset": "dataset", "quarantine": "dataset", "report": "report"}, 1,
+             "edgewright.steps.validate", summary="keeps right rows, puts the others aside with the reason"),
+    StepSpec("transform", TransformConfig, {"dataset": "dataset", "state": "model"}, 1, "edgewright.steps.transform",
+             summary="changes a dataset by a function of yours"),
+    StepSpec("train", TrainConfig, {"model": "model"}, 1, "edgewright.steps.train",
+             summary="fits a model by a function of yours"),
+    StepSpec("evaluate", EvaluateConfig, {"report": "report"}, 1, "edgewright.steps.evaluate",
+             metrics=evaluate.GATE_METRICS, summary="measures a model and holds it against gates and the champion"),
+    StepSpec("quantize", QuantizeConfig, {"model": "model", "float": "model", "report": "report"}, 1,
+             "edgewright.steps.quantize", metrics=quantize.GATE_METRICS,
+             summary="compiles a model for its target and proves that it still works"),
+    StepSpec("publish", PublishConfig, {"release": "bundle"}, 1, "edgewright.steps.publish", cached=False,
+             summary="registers a model's variants as one version and moves the alias"),
+    StepSpec("deploy", DeployConfig, {}, 1, "edgewright.steps.deploy", cached=False,
+             summary="makes a published version answer requests"),
+)  # fmt: skip
+
+#: All steps by their short name.
+STEPS: dict[str, StepSpec] = {spec.name: spec for spec in _TABLE}
+
+__all__ = ["STEPS", "Accepts", "StepConfig", "StepSpec"]

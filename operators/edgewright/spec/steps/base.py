@@ -1,0 +1,106 @@
+"""What every step's ``with:`` has in common, and how a step is described without importing it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from edgewright.artifacts.refs import ArtifactRef, Kind
+from edgewright.spec.gates import parse_gate
+
+_ENTRY = re.compile(r"^[^:\\]+\.py:[A-Za-z_][A-Za-z0-9_]*$")
+
+
+class StepConfig(BaseModel):
+    """Base of every step's typed configuration (its ``with:``). Unknown keys are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    def references(self) -> dict[str, ArtifactRef]:
+        """Return the artifacts that this configuration takes in, by dotted place (``data``, ``models.0``)."""
+        found: dict[str, ArtifactRef] = {}
+        for name in type(self).model_fields:
+            _collect(name, getattr(self, name), found)
+        return found
+
+    def entry_points(self) -> list[str]:
+        """Return the user's functions that this configuration names (``file.py:function``)."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return [value for value in values if isinstance(value, str) and _ENTRY.match(value)]
+
+
+def _collect(place: str, value: Any, found: dict[str, ArtifactRef]) -> None:
+    if isinstance(value, ArtifactRef):
+        found[place] = value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _collect(f"{place}.{key}", item, found)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _collect(f"{place}.{index}", item, found)
+
+
+@dataclass(frozen=True)
+class Accepts:
+    """Annotation of an input field: which kinds of artifact fit, found by ``$x`` among a task's outputs."""
+
+    kinds: tuple[Kind, ...]
+
+
+def _check_gates(gates: Any) -> Any:
+    if isinstance(gates, dict):
+        for metric, text in gates.items():
+            parse_gate(str(metric), text)
+    return gates
+
+
+Dataset = Annotated[ArtifactRef, Accepts(("dataset",)), Field(description="A dataset: {$x: task}.")]
+Model = Annotated[ArtifactRef, Accepts(("model",)), Field(description="A model: {$x: task}.")]
+Bundle = Annotated[ArtifactRef, Accepts(("bundle",)), Field(description="A release: {$x: publish task}.")]
+EntryPoint = Annotated[
+    str,
+    Field(
+        pattern=_ENTRY.pattern,
+        description="A function of yours as file.py:function, relative to the pipeline's folder.",
+        examples=["model.py:fit"],
+    ),
+]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Gates = Annotated[
+    dict[str, str],
+    BeforeValidator(_check_gates),
+    Field(
+        default_factory=dict,
+        description='Limits by metric, such as {accuracy: ">= 0.75"}. One that fails fails the task.',
+    ),
+]
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """A step as the rest of the system knows it; light to import.
+
+    Attributes:
+        name: Short name in ``uses:``.
+        config: Model of its ``with:``.
+        outputs: Name -> kind of the artifacts that it makes; the first of a kind is what ``{$x: task}`` means.
+        version: Raised when the same inputs give other outputs than before; part of the cache key.
+        module: Where ``run(config, context)`` is; imported only when the step runs.
+        cached: Whether a result may answer for a later run.
+        libraries: Distributions whose versions decide the outputs; ``None`` means all that are installed.
+        metrics: Names that its gates may use; a trailing ``*`` matches any ending.
+        summary: One line for people.
+    """
+
+    name: str
+    config: type[StepConfig]
+    outputs: dict[str, Kind]
+    version: int
+    module: str
+    cached: bool = True
+    libraries: tuple[str, ...] | None = None
+    metrics: tuple[str, ...] = field(default=())
+    summary: str = ""

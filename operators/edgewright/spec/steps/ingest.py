@@ -1,0 +1,70 @@
+"""``ingest``: bring data from where they are into a versioned dataset with parts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edgewright.spec.steps.base import Fraction, StepConfig
+
+Source = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address.",
+        examples=["cleveland.csv", "s3://raw/heart/2026.parquet"],
+    ),
+]
+ColumnType = Literal["integer", "number", "string", "boolean", "timestamp", "date"]
+
+
+class Split(StepConfig):
+    """How rows are divided between ``train`` and ``test``; equal rows always land in the same part."""
+
+    test: Annotated[float, Field(gt=0, lt=1, description="Share of the rows that go to the part test.")] = 0.25
+    seed: int = 0
+    stratify: Annotated[bool, Field(description="Keep the share of each value of the label in both parts.")] = False
+
+
+class Minimum(StepConfig):
+    """Fewer rows than this skip the run, with the reason."""
+
+    rows: Annotated[int, Field(ge=0)] = 0
+    per_class: Annotated[int, Field(ge=0)] = 0
+
+
+class IngestConfig(StepConfig):
+    """Reads tabular data as a stream and writes them as Parquet with a manifest."""
+
+    source: Source
+    format: Literal["auto", "csv", "parquet", "jsonl"] = "auto"
+    compression: Literal["auto", "none", "gzip"] = "auto"
+    label: Annotated[str | None, Field(description="Column that is to be predicted.")] = None
+    columns: Annotated[list[str] | None, Field(description="Columns to keep, in this order. Default: all.")] = None
+    types: Annotated[
+        dict[str, ColumnType], Field(description="Types of columns where inference would guess wrong.")
+    ] = {}
+    missing: Annotated[list[str], Field(description="Texts in a CSV that mean a missing value.")] = [
+        "",
+        "NA",
+        "NaN",
+        "null",
+    ]
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    encoding: str = "utf-8"
+    split: Split | None = None
+    holdout: Annotated[Source | None, Field(description="Second source whose rows become the part holdout.")] = None
+    minimum: Minimum = Minimum()
+    max_bad_rows: Annotated[
+        Fraction, Field(description="Share of unreadable rows that is still let through (they are counted).")
+    ] = 0.0
+    connection: Annotated[str | None, Field(description="Airflow connection with the credentials of the source.")] = (
+        None
+    )
+
+    @model_validator(mode="after")
+    def _stratify_needs_label(self) -> IngestConfig:
+        if self.split and self.split.stratify and not self.label:
+            raise ValueError("split.stratify needs a label")
+        return self

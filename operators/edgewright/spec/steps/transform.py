@@ -1,0 +1,36 @@
+"""``transform``: a function of yours from dataset to dataset, with state that is fitted on ``train`` only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from edgewright.spec.steps.base import Dataset, EntryPoint, StepConfig
+
+
+class TransformConfig(StepConfig):
+    """Applies a function to every part of a dataset.
+
+    Without ``fit``, ``entry`` is called as ``entry(frame, **args)`` for each part. With ``fit``,
+    ``state = fit(train, **args)`` is called once, and then ``entry(frame, state, **args)`` for each part; the state is
+    kept as an artifact. A ``fit`` that returns a scikit-learn transformer needs no ``entry``: its ``transform`` is
+    applied here, and the exported model contains it, so that the service applies it too.
+    """
+
+    data: Dataset
+    entry: EntryPoint | None = None
+    fit: EntryPoint | None = None
+    args: dict[str, Any] = {}
+    frame: Annotated[
+        Literal["pandas", "arrow"],
+        Field(description="What the function gets: a pandas DataFrame of a whole part, or Arrow batches."),
+    ] = "pandas"
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> TransformConfig:
+        if not self.entry and not self.fit:
+            raise ValueError("needs entry, fit or both")
+        if self.fit and self.frame == "arrow":
+            raise ValueError("fit works on pandas frames; leave frame out")
+        return self

@@ -1,0 +1,149 @@
+"""Run one step: validate, look into the cache, run, keep the result. The same everywhere a step can run."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import logging
+import time
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgewright.artifacts import ArtifactStore
+from edgewright.errors import ConfigError, EdgewrightError, GateFailed, GateResult, Skipped, UserFault
+from edgewright.spec.gates import demand
+from edgewright.spec.steps import STEPS, StepConfig, StepSpec
+from edgewright.steps import cache
+from edgewright.steps.context import StepContext
+from edgewright.steps.contract import (
+    CacheInfo,
+    StepOutput,
+    StepRequest,
+    StepResult,
+    error_model,
+    gate_model,
+)
+
+log = logging.getLogger("edgewright.steps")
+
+
+def execute(request: StepRequest, *, store: ArtifactStore | None = None) -> StepResult:
+    """Answer a request. The result document is written before this returns or raises.
+
+    Args:
+        request: What to do.
+        store: An open store at ``request.store``, to save opening it again.
+
+    Returns:
+        The result of a step that succeeded, now or (by the cache) before.
+
+    Raises:
+        GateFailed: a gate was not met; the result with its report is kept.
+        Skipped: the step had nothing to do.
+        UserFault: the configuration, the data or the user's code are wrong.
+        SystemFault: something else is broken; trying again may help.
+    """
+    store = store or ArtifactStore(request.store)
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    clock = time.perf_counter()
+    result = StepResult(step=request.step, identity=request.identity, started=started)
+    try:
+        store.write_json(f"{request.identity.key}/request.json", request.model_dump(mode="json"))
+        result = _answer(request, store, result)
+        demand([GateResult(**gate.model_dump()) for gate in result.gates])
+    except EdgewrightError as error:
+        result.state = "skipped" if isinstance(error, Skipped) else "failed"
+        result.error = error_model(error)
+        raise
+    except Exception as error:
+        result.state, result.error = "failed", error_model(error)
+        raise
+    finally:
+        result.duration = round(time.perf_counter() - clock, 4)
+        _keep(store, request, result)
+    return result
+
+
+def _keep(store: ArtifactStore, request: StepRequest, result: StepResult) -> None:
+    """Write the result document; a store that fails here must not hide why the step failed."""
+    try:
+        store.write_json(f"{request.identity.key}/result.json", result.model_dump(mode="json"))
+    except EdgewrightError:
+        if result.state == "success":
+            raise
+        log.exception("the result could not be kept")
+
+
+def _answer(request: StepRequest, store: ArtifactStore, result: StepResult) -> StepResult:
+    spec = step_spec(request.step)
+    config = validate_config(spec, request.config)
+    module = importlib.import_module(spec.module)
+    with StepContext(request, store) as context:
+        key, result.cache = _cache_key(spec, config, context, module)
+        if key is not None and request.cache == "use":
+            earlier, reason = cache.look_up(store, key)
+            if earlier is not None:
+                return _reuse(result, earlier, key)
+            result.cache.reason = reason
+        output: StepOutput = module.run(config, context)
+    result.outputs, result.metrics, result.tags = output.outputs, output.metrics, output.tags
+    result.notes = output.notes
+    result.gates = [gate_model(gate) for gate in output.gates]
+    if key is not None and request.cache != "off" and all(gate.passed for gate in output.gates):
+        cache.remember(store, key, result)
+    return result
+
+
+def _reuse(result: StepResult, earlier: StepResult, key: str) -> StepResult:
+    source = earlier.identity
+    log.info("cached: reused from run %s, task %s (key %s)", source.run_id, source.task_id, key[:12])
+    info = CacheInfo(key=key, hit=True, reused_from=source)
+    return earlier.model_copy(update={"identity": result.identity, "started": result.started, "cache": info})
+
+
+def _cache_key(
+    spec: StepSpec, config: StepConfig, context: StepContext, module: ModuleType
+) -> tuple[str | None, CacheInfo]:
+    if not spec.cached:
+        return None, CacheInfo(reason="this step acts on the world, so it always runs")
+    if context.request.cache == "off":
+        return None, CacheInfo(reason="the run asked for no cache")
+    state: dict[str, Any] | None = module.state(config, context) if hasattr(module, "state") else {}
+    if state is None:
+        return None, CacheInfo(reason="it reads something that cannot be digested")
+    components = cache.key_components(spec, config, context.request, state)
+    cache.record_key(context.store, context.request.identity, components)
+    key = cache.key_of(components)
+    reason = "the run asked for a refresh" if context.request.cache == "refresh" else ""
+    return key, CacheInfo(key=key, reason=reason)
+
+
+def step_spec(name: str) -> StepSpec:
+    """Return a step's description.
+
+    Raises:
+        ConfigError: there is no such step.
+    """
+    if name not in STEPS:
+        raise ConfigError(f"no such step: {name}", hint=f"there are: {', '.join(STEPS)}")
+    return STEPS[name]
+
+
+def validate_config(spec: StepSpec, config: dict[str, Any]) -> StepConfig:
+    """Return a step's typed configuration.
+
+    Raises:
+        ConfigError: with every fault at once, by field.
+    """
+    try:
+        return spec.config.model_validate(config)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in fault['loc']) or 'with'}: {fault['msg']}" for fault in error.errors()
+        ]
+        raise ConfigError("; ".join(lines), where=f"{spec.name}.with") from error
+
+
+__all__ = ["GateFailed", "UserFault", "execute", "step_spec", "validate_config"]

@@ -1,0 +1,1 @@
+"""Kafka, object stores, Cassandra and MQTT: thin clients, no Airflow."""

@@ -1,0 +1,1 @@
+"""Edge targets: a light description each; the compiler is imported only when it runs."""

@@ -1,0 +1,1 @@
+"""Airflow event triggers and sensors."""

@@ -1,0 +1,1 @@
+"""Edgewright's pages in Airflow's web UI."""

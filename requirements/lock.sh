@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Make the hashed locks. They name packages and digests, no addresses.
+# usage: requirements/lock.sh UV
+set -euo pipefail
+uv=${1:?path of uv}
+cd "$(dirname "$0")/.."
+compile() {
+  "$uv" pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+    --no-emit-index-url "$@"
+}
+compile pyproject.toml requirements/build.in -o requirements/edgewright.txt
+compile pyproject.toml requirements/build.in --extra dev -c requirements/edgewright.txt -o requirements/dev.txt
