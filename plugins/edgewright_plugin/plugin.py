@@ -1,0 +1,48 @@
+"""The Airflow plugin: Edgewright's pages in Airflow's web UI.
+
+Every Airflow process loads this module (tasks too), so the pages themselves are built at the first request, in the API
+server only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, ClassVar
+
+from airflow.plugins_manager import AirflowPlugin
+
+PREFIX = "/edgewright"
+
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class LazyPages:
+    """An ASGI application that imports the real one when the first request comes."""
+
+    def __init__(self) -> None:
+        self._app: Callable[[Any, _Receive, _Send], Awaitable[None]] | None = None
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
+        """Answer one request, as ASGI has it."""
+        if self._app is None:
+            from edgewright_plugin.app import build_app
+
+            self._app = build_app()
+        await self._app(scope, receive, send)
+
+
+class EdgewrightPlugin(AirflowPlugin):
+    """An "Edgewright" entry in the navigation, and the pages behind the operators' links."""
+
+    name = "edgewright"
+    fastapi_apps: ClassVar[list[Any]] = [{"app": LazyPages(), "url_prefix": PREFIX, "name": "edgewright"}]
+    external_views: ClassVar[list[Any]] = [
+        {
+            "name": "Edgewright",
+            "href": f"{PREFIX}/",
+            "destination": "nav",
+            "url_route": "edgewright",
+            "category": "browse",
+        }
+    ]
