@@ -7,7 +7,7 @@ server only.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, ClassVar
+from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -36,8 +36,8 @@ class EdgewrightPlugin(AirflowPlugin):
     """An "Edgewright" entry in the navigation, and the pages behind the operators' links."""
 
     name = "edgewright"
-    fastapi_apps: ClassVar[list[Any]] = [{"app": LazyPages(), "url_prefix": PREFIX, "name": "edgewright"}]
-    external_views: ClassVar[list[Any]] = [
+    fastapi_apps = [{"app": LazyPages(), "url_prefix": PREFIX, "name": "edgewright"}]
+    external_views = [
         {
             "name": "Edgewright",
             "href": f"{PREFIX}/",
