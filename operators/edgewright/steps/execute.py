@@ -57,7 +57,8 @@ def execute(request: StepRequest, *, store: ArtifactStore | None = None) -> Step
         result.state = "skipped" if isinstance(error, Skipped) else "failed"
         result.error = error_model(error)
         raise
-    except Exception as error:
+    except BaseException as error:
+        # an interrupt or a time-out of Airflow's is no Exception, and still no success
         result.state, result.error = "failed", error_model(error)
         raise
     finally:
