@@ -17,6 +17,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("edgewright.cli.check:command", "Validate pipelines; every fault at once, with its place."),
     "schema": ("edgewright.cli.schema:command", "Print the JSON Schema of the pipeline language."),
     "run": ("edgewright.cli.run:command", "Run a pipeline here and now, in one process."),
+    "plan": ("edgewright.cli.plan:command", "Say what changes of pipelines do, against a git revision."),
+    "render": ("edgewright.cli.render:command", "Show a pipeline as Airflow YAML, Python, a graph or a page."),
+    "new": ("edgewright.cli.new:command", "Make a pipeline around a CSV file."),
+    "docs": ("edgewright.cli.docs:command", "Write a page per pipeline, and an index."),
     "why": ("edgewright.cli.why:command", "Say why a task ran again, or what was reused."),
     "gc": ("edgewright.cli.gc:command", "Remove artifacts and runs that nothing needs any more."),
     "up": ("edgewright.cli.stack:up", "Start the local stack: Airflow, MLflow, the prediction service."),
@@ -30,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 #: Shown apart in --help, in this order.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Pipelines": ("check", "schema", "run", "why", "gc"),
+    "Pipelines": ("new", "check", "plan", "run", "why", "render", "docs", "schema", "gc"),
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve"),
     "This installation": ("doctor", "completion"),
 }
