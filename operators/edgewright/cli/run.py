@@ -1,0 +1,225 @@
+"""``edgewright run``: a pipeline here and now, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from edgewright.cli.local import RunOutcome
+    from edgewright.spec.pipeline import Pipeline
+
+
+def complete_task(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the tasks of the pipeline that stands on the command line."""
+    from click.shell_completion import CompletionItem
+
+    pipeline = _pipeline_of(ctx)
+    tasks = pipeline.tasks if pipeline else ()
+    return [CompletionItem(task.id, help=task.uses) for task in tasks if task.id.startswith(incomplete)]
+
+
+def complete_param(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the params of the pipeline that stands on the command line."""
+    from click.shell_completion import CompletionItem
+
+    pipeline = _pipeline_of(ctx)
+    params = pipeline.params if pipeline else {}
+    return [
+        CompletionItem(f"{name}=", help=schema.get("description"))
+        for name, schema in params.items()
+        if name.startswith(incomplete)
+    ]
+
+
+def _pipeline_of(ctx: click.Context) -> Pipeline | None:
+    """Return the pipeline that was typed already, if it can be read."""
+    from edgewright.errors import EdgewrightError
+    from edgewright.spec import load_pipeline
+
+    file = ctx.params.get("file")
+    if not file:
+        return None
+    with contextlib.suppress(EdgewrightError, OSError):
+        return load_pipeline(find_pipeline(Path(file)))
+    return None
+
+
+def find_pipeline(path: Path) -> Path:
+    """Return the document that a path means: itself, or ``pipeline.yaml`` of a folder.
+
+    Raises:
+        NotFound: there is none.
+    """
+    from edgewright.errors import NotFound
+
+    if path.is_dir():
+        candidates = [path / name for name in ("pipeline.yaml", "pipeline.yml")]
+        found = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if found is None:
+            raise NotFound("the folder has no pipeline.yaml", where=str(path))
+        return found
+    if not path.exists():
+        raise NotFound("no such file", where=str(path), hint="give the path of a pipeline.yaml, or of its folder")
+    return path
+
+
+@click.command("run")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", shell_complete=complete_param,
+    help="Set a param of the pipeline; may be given several times.",
+)  # fmt: skip
+@click.option(
+    "--until", metavar="TASK", shell_complete=complete_task, help="Run only this task and what it needs."
+)  # fmt: skip
+@click.option(
+    "--skip", multiple=True, metavar="TASK", shell_complete=complete_task,
+    help="Leave a task out, and with it what depends on it; may be given several times.",
+)  # fmt: skip
+@click.option("--no-cache", "cache", flag_value="off", help="Neither use nor keep earlier results.")
+@click.option("--refresh", "cache", flag_value="refresh", help="Run everything again and keep the new results.")
+@click.option("--run-id", metavar="ID", help="Name of the run. Default: local__ and the time.")
+@click.option("--store", metavar="URI", help="Artifact store. Default: the installation's.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; progress goes to standard error.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the log lines of the tasks.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    file: Path,
+    params: tuple[str, ...],
+    until: str | None,
+    skip: tuple[str, ...],
+    cache: Literal["off", "refresh"] | None,
+    run_id: str | None,
+    store: str | None,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Run a pipeline here and now, in one process.
+
+    FILE is a pipeline.yaml or its folder. The same steps run as in Airflow and make the same artifacts. Results of
+    earlier runs are reused where nothing changed. A task that fails stops what depends on it; the others go on, and
+    the command ends with the failing task's exit code.
+    """
+    from edgewright.cli.local import LocalRunner
+    from edgewright.cli.params import read_params
+    from edgewright.cli.progress import progress_for
+    from edgewright.spec import load_pipeline
+
+    _quiet_libraries(verbose)
+    pipeline = load_pipeline(find_pipeline(file))
+    progress = progress_for(pipeline, err=as_json)
+    runner = LocalRunner(
+        pipeline,
+        params=read_params(pipeline.params, params),
+        store=store,
+        run_id=run_id,
+        until=until,
+        skip=skip,
+        cache=cache or "use",
+        progress=progress,
+    )
+    with _interruptible(), _clean_output(as_json):
+        try:
+            outcome = runner.run()
+        finally:
+            getattr(progress, "close", lambda: None)()
+    _report(outcome, as_json)
+    ctx.exit(_exit_code(outcome))
+
+
+def _quiet_libraries(verbose: bool) -> None:
+    """Show warnings, or with ``verbose`` what the tasks log; no library reports its use to anybody."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    level = logging.INFO if verbose or os.environ.get("EDGEWRIGHT_DEBUG", "") not in ("", "0") else logging.WARNING
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="      %(message)s")
+    logging.getLogger("edgewright").setLevel(level)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C: tasks clean up behind themselves."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _clean_output(as_json: bool) -> Iterator[None]:
+    """With ``--json``, send what tasks and their subprocesses print to standard error."""
+    if not as_json:
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _report(outcome: RunOutcome, as_json: bool) -> None:
+    from edgewright.cli.output import error_text, print_json
+    from edgewright.cli.summary import summarize, summary_text
+    from edgewright.errors import EdgewrightError
+
+    summary = summarize(outcome.results)
+    if as_json:
+        document = {
+            "dag_id": outcome.dag_id,
+            "run_id": outcome.run_id,
+            "state": outcome.state,
+            "params": outcome.params,
+            "duration": round(outcome.duration, 4),
+            "tasks": [task.document() for task in outcome.tasks],
+            "summary": summary,
+        }
+        print_json(document)
+    else:
+        click.echo("\n" + summary_text(summary, run_line(outcome)))
+    for failed in outcome.failed:
+        error = failed.error
+        if isinstance(error, EdgewrightError):
+            click.echo(f"\ntask {failed.task.id}: {error_text(error)}", err=True)
+        else:
+            kind = type(error).__name__
+            click.echo(f"\ntask {failed.task.id}: {click.style('error:', fg='red')} {kind}: {error}", err=True)
+
+
+def run_line(outcome: RunOutcome) -> str:
+    """Return the run in one line: its name, its tasks by state, its time."""
+    from edgewright.cli.output import seconds
+
+    states = [task.state for task in outcome.tasks]
+    words = [f"{states.count('success')} of {len(states)} tasks done"]
+    cached = sum(task.cached for task in outcome.tasks if task.state == "success")
+    words += [f"{cached} reused from earlier runs"] if cached else []
+    words += [f"{states.count('failed')} failed"] if outcome.failed else []
+    words += [f"{states.count('skipped')} skipped"] if "skipped" in states else []
+    words += [f"{states.count('upstream_failed')} not run"] if "upstream_failed" in states else []
+    return f"{outcome.dag_id}  {outcome.run_id}: {', '.join(words)}, in {seconds(outcome.duration)}"
+
+
+def _exit_code(outcome: RunOutcome) -> int:
+    """Return the first failure's exit code; an operator's own exception is the user's matter."""
+    from edgewright.errors import EdgewrightError
+
+    if not outcome.failed:
+        return 0
+    first = outcome.failed[0]
+    if isinstance(first.error, EdgewrightError):
+        return first.error.exit_code
+    return 70 if first.task.is_step else 1
