@@ -11,9 +11,11 @@ This module imports Airflow, so it is imported only when a run comes to such a t
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import datetime
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +26,10 @@ from edgewright.errors import ConfigError, Skipped, UserCodeError
 from edgewright.installation import find_home
 from edgewright.spec.pipeline import Constant, Pipeline, Task, Template
 from edgewright.steps.code import importable
+
+#: Lines of a failing operator's log that are shown.
+LAST_LINES = 20
+log = logging.getLogger("edgewright.operators")
 
 
 @dataclass
@@ -96,7 +102,7 @@ def run_operator(
         Skipped: the operator skipped itself.
     """
     _prepare_airflow()
-    with importable(pipeline.folder), _airflow_exceptions(task) as outcome:
+    with importable(pipeline.folder), _airflow_exceptions(task) as outcome, _operator_log():
         operator = _build(pipeline, task, config)
         instance = _TaskInstance(
             pipeline.dag_id, context["run_id"], task.id, operator, context["try_number"], pull, push,
@@ -118,9 +124,47 @@ def run_operator(
 
 
 def _prepare_airflow() -> None:
-    """Keep Airflow's files below the home folder, unless the user's environment says otherwise."""
+    """Import Airflow with its files below the home folder (unless the environment says otherwise) and our log kept."""
     os.environ.setdefault("AIRFLOW_HOME", str(find_home() / "airflow"))
     os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    import airflow.sdk
+
+    # importing Airflow points every log of the process at its own handler and level
+    assert airflow.sdk
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@contextlib.contextmanager
+def _operator_log() -> Iterator[None]:
+    """Send what operators log to our log; when one fails, its last lines are shown even if nobody asked for them."""
+    import structlog
+
+    last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+
+    def sink(logger: Any, method: str, event: dict[str, Any]) -> Any:
+        text = str(event.get("event", ""))
+        if event.get("positional_args"):
+            with contextlib.suppress(TypeError, ValueError):
+                text %= event["positional_args"]
+        last.append(text)
+        log.log(logging.getLevelNamesMapping().get(method.upper(), logging.INFO), "| %s", text)
+        raise structlog.DropEvent
+
+    processors = structlog.get_config()["processors"]
+    before = list(processors)
+    processors[:] = [sink]
+    try:
+        yield
+    except Exception:
+        if not log.isEnabledFor(logging.INFO):
+            for line in last:
+                log.warning("| %s", line)
+        raise
+    finally:
+        processors[:] = before
 
 
 def _build(pipeline: Pipeline, task: Task, config: Mapping[str, Any]) -> Any:
@@ -177,17 +221,23 @@ def _argument(value: Any, templated: bool) -> Any:
 
 def _execute(operator: Any, context: dict[str, Any]) -> Any:
     """Execute and, as often as the operator defers, wait for the trigger and resume."""
+    from airflow.sdk.bases.operator import ExecutorSafeguard
     from airflow.sdk.exceptions import TaskDeferred
 
     def call() -> Any:
         return operator.execute(context)
 
     step: Callable[[], Any] = call
-    while True:
-        try:
-            return step()
-        except TaskDeferred as deferral:
-            step = _resume(operator, context, deferral)
+    # says who runs the operator, as Airflow's task runner does; otherwise every execute warns
+    token = ExecutorSafeguard.tracker.set(operator)
+    try:
+        while True:
+            try:
+                return step()
+            except TaskDeferred as deferral:
+                step = _resume(operator, context, deferral)
+    finally:
+        ExecutorSafeguard.tracker.reset(token)
 
 
 def _resume(operator: Any, context: dict[str, Any], deferral: Any) -> Callable[[], Any]:
