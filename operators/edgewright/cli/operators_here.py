@@ -29,6 +29,7 @@ from edgewright.steps.code import importable
 
 #: Lines of a failing operator's log that are shown.
 LAST_LINES = 20
+_NO_FAILURES = ("AirflowSkipException", "DownstreamTasksSkipped")
 log = logging.getLogger("edgewright.operators")
 
 
@@ -158,8 +159,9 @@ def _operator_log() -> Iterator[None]:
     processors[:] = [sink]
     try:
         yield
-    except Exception:
-        if not log.isEnabledFor(logging.INFO):
+    except Exception as error:
+        wanted = type(error).__name__ not in _NO_FAILURES and not log.isEnabledFor(logging.INFO)
+        if wanted:
             for line in last:
                 log.warning("| %s", line)
         raise

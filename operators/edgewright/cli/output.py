@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterable
@@ -46,6 +47,11 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
+def echo_error(text: str) -> None:
+    """Write on standard error; without colours where NO_COLOR asks for none (the context may be gone by now)."""
+    click.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)
+
+
 def error_text(error: EdgewrightError) -> str:
     """Return an error as it is printed: ``error: where: message`` and its hint."""
     if isinstance(error, SpecError):
@@ -64,15 +70,14 @@ def report_error(error: Exception, *, debug: bool = False) -> int:
     if debug:
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     if isinstance(error, EdgewrightError):
-        click.echo(error_text(error), err=True)
+        echo_error(error_text(error))
         return error.exit_code
     place = None if debug else _keep_traceback(error)
     kept = f"\n  the traceback was written to {place}" if place else ""
-    click.echo(
+    echo_error(
         f"{click.style('error:', fg='red', bold=True)} this is a fault of Edgewright, not yours: "
         f"{type(error).__name__}: {error}{kept}\n"
-        f"  {click.style('hint:', fg='cyan')} report it with that file; --debug shows it here",
-        err=True,
+        f"  {click.style('hint:', fg='cyan')} report it with that file; --debug shows it here"
     )
     return EdgewrightError.exit_code
 
