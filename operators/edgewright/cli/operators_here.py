@@ -238,6 +238,12 @@ def _execute(operator: Any, context: dict[str, Any]) -> Any:
                 return step()
             except TaskDeferred as deferral:
                 step = _resume(operator, context, deferral)
+    except Exception:
+        raise
+    except BaseException:
+        # interrupted or out of time: what the operator started outside of this process must end too
+        operator.on_kill()
+        raise
     finally:
         ExecutorSafeguard.tracker.reset(token)
 
