@@ -1,0 +1,247 @@
+"""``train``: call the user's function on the part ``train``, check what it returns, and keep it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import random
+import shutil
+import typing
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+
+from edgewright.artifacts.digest import list_files
+from edgewright.errors import ConfigError
+from edgewright.spec.steps.train import TrainConfig
+from edgewright.steps import metrics
+from edgewright.steps.code import code_digests, load_entry, user_code
+from edgewright.steps.context import StepContext
+from edgewright.steps.contract import StepOutput
+from edgewright.steps.data import Dataset
+from edgewright.steps.environment import version_of
+from edgewright.steps.frameworks import framework_of
+from edgewright.steps.models import ModelDocument, Problem, load_model
+from edgewright.steps.tracking import TrackedRun, track
+from edgewright.steps.training_data import TrainingData
+
+log = logging.getLogger("edgewright.steps")
+_SNAPSHOT_LIMIT = 1 << 20
+
+
+def run(config: TrainConfig, context: StepContext) -> StepOutput:
+    """Train one model.
+
+    Raises:
+        ConfigError: the arguments do not fit the function.
+        UserCodeError: the function failed, or returned something that is no model.
+        Unavailable: MLflow does not answer.
+    """
+    dataset = Dataset.open(context.fetch(config.data))
+    problem: Problem = dataset.problem if config.problem == "auto" else config.problem  # type: ignore[assignment]
+    request = context.request
+    folder = context.folder("model")
+    with track(
+        request.tracking_uri,
+        experiment=config.experiment or request.identity.dag_id,
+        identity=request.identity.key,
+        name=f"{request.identity.task_id} {request.identity.run_id}",
+        tags=_lineage(config, context),
+        store=context.store,
+    ) as tracked:
+        data = TrainingData(dataset, problem, seed=config.seed, sink=tracked, source_folder=context.source_folder)
+        tracked.log_params(config.args)
+        _snapshot(config, context, tracked)
+        document = _fit(config, context, data, folder)
+        measured = _measure(folder, data)
+        tracked.log_metrics(measured)
+    return _output(config, context, folder, document, measured, tracked)
+
+
+def _output(
+    config: TrainConfig,
+    context: StepContext,
+    folder: Path,
+    document: ModelDocument,
+    measured: dict[str, float],
+    tracked: TrackedRun,
+) -> StepOutput:
+    meta: dict[str, Any] = {
+        "problem": document.problem,
+        "format": document.format,
+        "target": document.target,
+        "label": document.label,
+        "features": len(document.features),
+        "rows": int(measured["rows"]),
+    }
+    tags: dict[str, str] = {}
+    notes: list[str] = []
+    if tracked.run_id:
+        tags = {"mlflow_run_id": tracked.run_id, "mlflow_experiment_id": tracked.experiment_id}
+        meta["mlflow_run_id"] = tracked.run_id
+    else:
+        notes.append("no tracking server here: the run is not in MLflow")
+    return StepOutput({"model": context.put(folder, "model", meta)}, measured, tags, notes=notes)
+
+
+def _fit(config: TrainConfig, context: StepContext, data: TrainingData, folder: Path) -> ModelDocument:
+    """Call the user's function and write what it returns; pickling needs the user's modules, so it happens inside."""
+    # One JSON form, so that the same arguments make the same pickle wherever the request came from.
+    args = json.loads(json.dumps(config.args))
+    with user_code(context.source_folder, config.entry):
+        function = load_entry(context.source_folder, config.entry)
+        args = check_arguments(function, args, context.source_folder)
+        random.seed(config.seed)
+        np.random.seed(config.seed % 2**32)
+        found = function(data, **args)
+        return framework_of(found, config.entry).save(found, folder, data)
+
+
+def _measure(folder: Path, data: TrainingData) -> dict[str, float]:
+    """Load the model as later steps will, and measure it on the rows that it was trained on."""
+    model = load_model(folder)
+    truth = metrics.compare(model, data.frame, data.y)
+    return {"rows": float(len(data)), **{f"train_{name}": value for name, value in metrics.measure(truth).items()}}
+
+
+def _lineage(config: TrainConfig, context: StepContext) -> dict[str, str]:
+    request = context.request
+    source = request.source
+    dirty = "" if source is None or source.dirty is None else str(source.dirty).lower()
+    tags = {
+        "edgewright.dag_id": request.identity.dag_id,
+        "edgewright.run_id": request.identity.run_id,
+        "edgewright.task_id": request.identity.task_id,
+        "edgewright.try_number": str(request.identity.try_number),
+        "edgewright.entry": config.entry,
+        "edgewright.seed": str(config.seed),
+        "edgewright.dataset.sha256": config.data.sha256,
+        "edgewright.dataset.uri": config.data.uri,
+        "edgewright.pipeline.sha256": source.pipeline_digest if source else "",
+        "edgewright.git.commit": (source.commit or "") if source else "",
+        "edgewright.git.dirty": dirty,
+        "mlflow.source.git.commit": (source.commit or "") if source else "",
+        "mlflow.source.name": f"{request.identity.dag_id}/{config.entry}",
+        "mlflow.source.type": "PROJECT",
+    }
+    for library in ("edgewright", "scikit-learn", "numpy", "pandas", "onnx", "onnxruntime"):
+        tags[f"edgewright.library.{library}"] = version_of(library)
+    return {name: value for name, value in tags.items() if value}
+
+
+def _snapshot(config: TrainConfig, context: StepContext, tracked: TrackedRun) -> None:
+    """Keep the pipeline's document and the code that the function uses with the MLflow run (no large files)."""
+    if not tracked.run_id or context.request.source is None:
+        return
+    folder = context.source_folder
+    document = context.request.source.document
+    used = set(code_digests(folder, [config.entry], document)) | {document}
+    target = context.folder("snapshot")
+    for name in list_files(folder):
+        if (
+            name in used
+            and (folder / name).stat().st_size <= _SNAPSHOT_LIMIT
+            and name.endswith((".py", ".yaml", ".yml"))
+        ):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, target / name)
+    tracked.log_folder(target, "source")
+
+
+# -- arguments -------------------------------------------------------------------------------------------------------
+
+
+def check_arguments(function: Callable[..., Any], args: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the arguments as the function's annotations want them.
+
+    An integer may stand for a float; nothing else is converted that JSON does not force (lists to tuples, texts to
+    paths, dates and enumerations).
+
+    Args:
+        function: The user's function; its first parameter is the data.
+        args: ``args:`` of the task.
+        folder: The pipeline's folder, for messages.
+
+    Raises:
+        ConfigError: with every fault at once, and the function's file and line.
+    """
+    where = _where(function, folder)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return dict(args)
+    parameters = list(signature.parameters.values())
+    if not parameters:
+        raise ConfigError(f"{_name(function)}() takes no data", where=where, hint="its first parameter is the data")
+    accepted = {p.name: p for p in parameters[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    faults = [] if takes_any else [_unknown(name, accepted) for name in args if name not in accepted]
+    needed = [p.name for p in accepted.values() if p.default is p.empty and p.name not in args]
+    faults += [f"args: {name} is missing" for name in needed]
+    hints = _annotations(function)
+    checked: dict[str, Any] = {}
+    for name, value in args.items():
+        checked[name], fault = _convert(name, value, hints.get(name)) if name in accepted else (value, None)
+        faults += [fault] if fault else []
+    if faults:
+        shown = ", ".join(str(p) for p in accepted.values()) or "no arguments"
+        hint = f"{_name(function)} takes: {shown}"
+        if any("not '" in fault for fault in faults):
+            hint += "; a template with anything beside {{ params.X }} gives text"
+        raise ConfigError("; ".join(faults), where=where, hint=hint)
+    return checked
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _where(function: Callable[..., Any], folder: Path) -> str:
+    try:
+        file = Path(inspect.getsourcefile(function) or "").resolve()
+        line = inspect.getsourcelines(function)[1]
+    except (TypeError, OSError):
+        return _name(function)
+    shown = file.relative_to(folder.resolve()) if file.is_relative_to(folder.resolve()) else file.name
+    return f"{shown}:{line}"
+
+
+def _unknown(name: str, accepted: Mapping[str, inspect.Parameter]) -> str:
+    near = get_close_matches(name, accepted, n=1)
+    return f"args: no such argument: {name}" + (f'; did you mean "{near[0]}"?' if near else "")
+
+
+def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations that can be evaluated; one that only a type checker sees must not hide the others."""
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # an annotation is any expression
+        names = getattr(function, "__globals__", {})
+        found: dict[str, Any] = {}
+        for name, annotation in getattr(function, "__annotations__", {}).items():
+            try:
+                holder = type("holder", (), {"__annotations__": {name: annotation}})
+                found[name] = typing.get_type_hints(holder, names)[name]
+            except Exception:  # noqa: S112
+                continue
+        return found
+
+
+def _convert(name: str, value: Any, annotation: Any) -> tuple[Any, str | None]:
+    if annotation is None or annotation is Any:
+        return value, None
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        return adapter.validate_json(json.dumps(value), strict=True), None
+    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeError):
+        return value, None  # a type that no schema knows, such as an array's
+    except ValidationError as error:
+        wanted = getattr(annotation, "__name__", str(annotation))
+        reason = error.errors()[0]["msg"]
+        return value, f"args: {name} must be {wanted}, not {value!r} ({reason})"

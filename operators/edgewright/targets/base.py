@@ -1,0 +1,157 @@
+"""What a target is, which ones there are, and how one is asked to compile.
+
+A target is described by a few words that can be read without importing its compiler. Its module is imported when a
+task compiles for it, and offers one function::
+
+    def compile_model(job: Job) -> Compiled: ...
+
+Other distributions add targets by an entry point of the group ``edgewright.targets`` that names a :class:`Target`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgewright.errors import ConfigError
+
+GROUP = "edgewright.targets"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Hardware or a runtime that a model can be compiled for; light to import.
+
+    Attributes:
+        name: What ``target:`` says in YAML.
+        summary: One line for people.
+        module: Where ``compile_model(job)`` is.
+        suffix: Ending of the compiled file.
+        format: ``format`` in ``model.json``.
+        requires: Distributions that must be installed.
+        options: Keys of ``quantize``'s ``with:`` that it heeds.
+        runtime: What runs the compiled file here (``onnxruntime``), or ``None`` where this machine cannot run it.
+        narrows: Whether it makes numbers narrower, so that calibration rows are wanted.
+    """
+
+    name: str
+    summary: str
+    module: str
+    suffix: str = ".onnx"
+    format: str = "onnx"
+    requires: tuple[str, ...] = ("onnx", "onnxruntime")
+    options: tuple[str, ...] = ()
+    runtime: str | None = "onnxruntime"
+    narrows: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a compiler gets.
+
+    Attributes:
+        model: The float model in ONNX's canonical bytes.
+        calibration: Input name -> array of calibration rows.
+        options: ``method``, ``per_channel``, ``calibration_method`` and whatever else the target heeds.
+        scratch: Empty folder for intermediate files.
+    """
+
+    model: bytes
+    calibration: Mapping[str, Any]
+    options: Mapping[str, Any]
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a compiler returns.
+
+    Attributes:
+        data: Bytes of the compiled file; the same job gives the same bytes.
+        details: Small facts for ``model.json`` (method, counts of nodes); the same job gives the same facts.
+        notes: Sentences for the log.
+    """
+
+    data: bytes
+    details: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target("onnx", "32-bit floats in ONNX, for any ONNX runtime", "edgewright.targets.onnx"),
+        Target(
+            "onnx-int8",
+            "8-bit integers in ONNX (QDQ), for onnxruntime on x86 and ARM processors",
+            "edgewright.targets.onnx_int8",
+            options=("method", "per_channel", "calibration"),
+            narrows=True,
+        ),
+    )
+}
+
+
+def known_targets() -> dict[str, Target]:
+    """Return all targets by name: ours, then those of installed distributions (ours cannot be replaced)."""
+    found = dict(TARGETS)
+    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda item: item.name):
+        if entry.name in found:
+            continue
+        try:
+            target = entry.load()
+        except Exception as error:
+            raise ConfigError(
+                f"the target {entry.name} cannot be loaded: {error}", where=f"entry point {entry.value}"
+            ) from error
+        if not isinstance(target, Target):
+            raise ConfigError(f"the target {entry.name} is not an edgewright.targets.Target", where=entry.value)
+        found[entry.name] = target
+    return found
+
+
+def find_target(name: str) -> Target:
+    """Return a target by name.
+
+    Raises:
+        ConfigError: there is none of that name, or what it needs is not installed.
+    """
+    targets = known_targets()
+    if name not in targets:
+        near = difflib.get_close_matches(name, targets, n=1)
+        suggestion = f'; did you mean "{near[0]}"?' if near else ""
+        raise ConfigError(
+            f"no such target: {name}{suggestion}", where="target", hint=f"there are: {', '.join(sorted(targets))}"
+        )
+    target = targets[name]
+    absent = [needed for needed in target.requires if not _installed(needed)]
+    if absent:
+        raise ConfigError(
+            f"the target {name} needs {', '.join(absent)}, which this environment does not have",
+            where="target",
+            hint="install it in the environment or image that runs this task",
+        )
+    return target
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def compile_for(target: Target, job: Job) -> Compiled:
+    """Import a target's compiler and run it.
+
+    Raises:
+        UserFault: the model cannot be compiled for this target.
+    """
+    compiled: Compiled = importlib.import_module(target.module).compile_model(job)
+    return compiled

@@ -1,0 +1,131 @@
+"""The target ``onnx-int8``: onnxruntime's static (QDQ) or dynamic quantization to 8-bit integers."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+
+from edgewright.errors import SystemFault, UserFault
+from edgewright.targets.base import Compiled, Job
+from edgewright.targets.graph import canonical_bytes, describe, integer_nodes, parse
+
+_METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "entropy": CalibrationMethod.Entropy,
+    "percentile": CalibrationMethod.Percentile,
+}
+_BATCH = 64
+
+
+class _Rows(CalibrationDataReader):
+    """Feeds calibration rows in batches."""
+
+    def __init__(self, feed: Mapping[str, Any]) -> None:
+        rows = len(next(iter(feed.values())))
+        starts = range(0, rows, _BATCH)
+        self._batches = iter([{name: array[i : i + _BATCH] for name, array in feed.items()} for i in starts])
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Return the next batch, or ``None`` at the end."""
+        return next(self._batches, None)
+
+
+def compile_model(job: Job) -> Compiled:
+    """Quantize a float model.
+
+    Raises:
+        UserFault: the model has nothing that INT8 could make smaller or faster (the quantizer itself would return a
+            copy and report success), or the calibration rows hold missing values that reach the arithmetic.
+    """
+    source, target = job.scratch / "float.onnx", job.scratch / "int8.onnx"
+    source.write_bytes(job.model)
+    before = parse(job.model)
+    _refuse_without_arithmetic(before)
+    method = str(job.options.get("method", "static"))
+    with _quiet(), _explained():
+        if method == "static":
+            _static(job, source, target)
+        else:
+            quantize_dynamic(
+                str(source), str(target), per_channel=bool(job.options.get("per_channel", True)),
+                weight_type=QuantType.QInt8,
+            )  # fmt: skip
+    model = parse(target.read_bytes())
+    nodes = integer_nodes(model)
+    if nodes == 0:
+        raise _cannot_help(model)
+    details = {**describe(model), "method": method, "integer_nodes": nodes}
+    if method == "static":
+        details["calibration_rows"] = len(next(iter(job.calibration.values())))
+    return Compiled(canonical_bytes(model), details=details)
+
+
+def _static(job: Job, source: Path, target: Path) -> None:
+    quantize_static(
+        str(source),
+        str(target),
+        _Rows(job.calibration),
+        quant_format=QuantFormat.QDQ,
+        per_channel=bool(job.options.get("per_channel", True)),
+        calibrate_method=_METHODS[str(job.options.get("calibration_method", "minmax"))],
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+    )
+
+
+def _refuse_without_arithmetic(model: Any) -> None:
+    """Refuse tree ensembles, linear models and the like: their operators have no integer form."""
+    constants = {value.name for value in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in ("MatMul", "Gemm", "Conv") and constants & set(node.input):
+            return
+    raise _cannot_help(model)
+
+
+def _cannot_help(model: Any) -> UserFault:
+    kinds = Counter(node.op_type for node in model.graph.node if node.domain == "ai.onnx.ml")
+    main = [kind for kind in kinds if kind.startswith(("TreeEnsemble", "Linear", "SVM"))] or sorted(kinds)
+    made_of = f" (it is made of {', '.join(main)})" if main else ""
+    return UserFault(
+        f"INT8 cannot help this model{made_of}: it has no matrix products with constant weights",
+        hint="use target: onnx, or train a neural network",
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantizer's chatter out of the task's log: calibrators print, and the root logger gets advice."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "nan" in str(error).lower() or "inf" in str(error).lower():
+            raise UserFault(
+                "the calibration rows hold missing values that reach the model's arithmetic",
+                hint="put an imputer (SimpleImputer) at the front of the model",
+            ) from error
+        raise SystemFault(f"the quantizer failed: {error}") from error
