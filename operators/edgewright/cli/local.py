@@ -227,6 +227,11 @@ class LocalRunner:
     def _once(self, task: Task, number: int) -> TaskOutcome:
         identity = Identity(dag_id=self.pipeline.dag_id, run_id=self.run_id, task_id=task.id, try_number=number)
         try:
+            if task.uses and not task.is_step:
+                from edgewright.cli.operators_here import prepare_airflow
+
+                # seconds, once; the task's own time does not begin before
+                prepare_airflow()
             with time_limit(self._arguments(task).get("execution_timeout"), task.id):
                 value = self._act(task, identity)
         except Skipped as error:

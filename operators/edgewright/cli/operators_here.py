@@ -88,7 +88,7 @@ def run_operator(
     pull: Callable[..., Any],
     push: Callable[[str, Any], None],
 ) -> OperatorOutcome:
-    """Build, render and execute one operator.
+    """Build, render and execute one operator, after :func:`prepare_airflow`.
 
     Args:
         pipeline: The pipeline; a branch looks at what comes after it.
@@ -102,7 +102,6 @@ def run_operator(
         ConfigError: there is no such operator, it does not take these arguments, or it needs a server.
         Skipped: the operator skipped itself.
     """
-    _prepare_airflow()
     with importable(pipeline.folder), _airflow_exceptions(task) as outcome, _operator_log():
         operator = _build(pipeline, task, config)
         instance = _TaskInstance(
@@ -124,7 +123,7 @@ def run_operator(
     return outcome
 
 
-def _prepare_airflow() -> None:
+def prepare_airflow() -> None:
     """Import Airflow with its files below the home folder (unless the environment says otherwise) and our log kept."""
     os.environ.setdefault("AIRFLOW_HOME", str(find_home() / "airflow"))
     os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
