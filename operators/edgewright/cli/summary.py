@@ -64,15 +64,16 @@ def _dataset(summary: Document, result: Mapping[str, Any]) -> None:
 
 def _quantized(summary: Document, result: Mapping[str, Any]) -> None:
     metrics = result["metrics"]
+    known = {variant["sha256"] for variant in summary["variants"]}
     for name in ("float", "model"):
         ref = result["outputs"].get(name)
-        if ref is None:
+        if ref is None or ref["sha256"] in known:
             continue
+        known.add(ref["sha256"])
         own = "float_" if name == "float" else ""
         summary["variants"].append(
             {
                 "target": ref["meta"].get("target", name),
-                "precision": "fp32" if name == "float" else ref["meta"].get("precision", ref["meta"].get("target")),
                 "bytes": metrics.get(f"{own}size_bytes", ref["size"]),
                 "latency_us": metrics.get(f"{own}latency_us"),
                 "sha256": ref["sha256"],
