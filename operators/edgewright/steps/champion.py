@@ -7,12 +7,14 @@ import logging
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgewright.errors import DataError, EdgewrightError, UserFault
+from edgewright.errors import DataError, EdgewrightError, SystemFault, UserFault
 from edgewright.spec.steps.evaluate import EvaluateConfig
 from edgewright.steps.context import StepContext
-from edgewright.steps.models import LoadedModel, load_model
+
+if TYPE_CHECKING:
+    from edgewright.steps.models import LoadedModel
 
 log = logging.getLogger("edgewright.steps")
 
@@ -82,6 +84,23 @@ def _find(config: EvaluateConfig, context: StepContext) -> Search:
     return Search(Champion(name, str(version.version), version.digest, version))
 
 
+def state(config: EvaluateConfig, context: StepContext) -> dict[str, Any] | None:
+    """Return the champion that the result depends on, for the cache key."""
+    try:
+        found = find_champion(config, context)
+    except SystemFault:
+        return None  # run() says the same, with the task's own words around it
+    if found.champion is None:
+        return {"champion": None} if found.note != "the registry did not answer" else None
+    return {
+        "champion": {
+            "name": found.champion.name,
+            "version": found.champion.version,
+            "digest": found.champion.digest,
+        }
+    }
+
+
 def compares(config: EvaluateConfig) -> bool:
     """Whether a gate compares with the champion."""
     return any(metric.endswith("_vs_champion") for metric in config.gates)
@@ -94,6 +113,7 @@ def load_champion(champion: Champion, context: StepContext) -> LoadedModel:
         DataError: the release has no variant that runs here.
     """
     from edgewright.registry import Registry
+    from edgewright.steps.models import load_model
 
     folder = Registry(context.request.tracking_uri).download(champion.handle, context.folder("champion"))
     manifest = json.loads((folder / "manifest.json").read_text())

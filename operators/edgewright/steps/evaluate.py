@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgewright.errors import DataError, GateResult, SystemFault
+from edgewright.errors import DataError, GateResult
 from edgewright.spec.gates import check_gates
 from edgewright.spec.steps.evaluate import CLASSIFICATION_METRICS, METRICS, REGRESSION_METRICS, EvaluateConfig
 from edgewright.steps import metrics, plots
@@ -61,23 +61,6 @@ class Evaluation:
             for name, value in self.measured.items()
             if name in self.champion
         }
-
-
-def state(config: EvaluateConfig, context: StepContext) -> dict[str, Any] | None:
-    """Return the champion that the result depends on, for the cache key."""
-    try:
-        found = find_champion(config, context)
-    except SystemFault:
-        return None  # run() says the same, with the task's own words around it
-    if found.champion is None:
-        return {"champion": None} if found.note != "the registry did not answer" else None
-    return {
-        "champion": {
-            "name": found.champion.name,
-            "version": found.champion.version,
-            "digest": found.champion.digest,
-        }
-    }
 
 
 def run(config: EvaluateConfig, context: StepContext) -> StepOutput:
@@ -258,8 +241,13 @@ def _slice_tables(found: Evaluation) -> list[Table]:
             for entry in found.slices
             if entry["column"] == column
         ]
-        tables.append(Table(f"By {column}", ("group", "rows", *names), rows, note="- : these rows cannot give it"))
+        tables.append(Table(f"By {column}", ("group", "rows", *names), rows, note=_gap_note(rows)))
     return tables
+
+
+def _gap_note(rows: list[tuple[Any, ...]]) -> str:
+    gaps = any(cell is None for row in rows for cell in row)
+    return "- : not measurable, the group holds one class only" if gaps else ""
 
 
 def _charts(truth: metrics.Truth) -> dict[str, bytes]:

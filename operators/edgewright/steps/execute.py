@@ -6,7 +6,6 @@ import datetime
 import importlib
 import logging
 import time
-from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -80,15 +79,15 @@ def _keep(store: ArtifactStore, request: StepRequest, result: StepResult) -> Non
 def _answer(request: StepRequest, store: ArtifactStore, result: StepResult) -> StepResult:
     spec = step_spec(request.step)
     config = validate_config(spec, request.config)
-    module = importlib.import_module(spec.module)
     with StepContext(request, store) as context:
-        key, result.cache = _cache_key(spec, config, context, module)
+        key, result.cache = _cache_key(spec, config, context)
         if key is not None and request.cache == "use":
             earlier, reason = cache.look_up(store, key)
             if earlier is not None:
                 return _reuse(result, earlier, key)
             result.cache.reason = reason
-        output: StepOutput = module.run(config, context)
+        # only now: a cached result costs no import of the libraries that made it
+        output: StepOutput = importlib.import_module(spec.module).run(config, context)
     result.outputs, result.metrics, result.tags = output.outputs, output.metrics, output.tags
     result.notes = output.notes
     result.gates = [gate_model(gate) for gate in output.gates]
@@ -104,14 +103,22 @@ def _reuse(result: StepResult, earlier: StepResult, key: str) -> StepResult:
     return earlier.model_copy(update={"identity": result.identity, "started": result.started, "cache": info})
 
 
-def _cache_key(
-    spec: StepSpec, config: StepConfig, context: StepContext, module: ModuleType
-) -> tuple[str | None, CacheInfo]:
+def _state(spec: StepSpec, config: StepConfig, context: StepContext) -> dict[str, Any] | None:
+    """Return what the step reads beside its inputs; ``None`` where that cannot be digested."""
+    if spec.state == "":
+        return {}
+    module, _, name = (spec.state or f"{spec.module}:state").partition(":")
+    function = getattr(importlib.import_module(module), name, None)
+    found: dict[str, Any] | None = {} if function is None else function(config, context)
+    return found
+
+
+def _cache_key(spec: StepSpec, config: StepConfig, context: StepContext) -> tuple[str | None, CacheInfo]:
     if not spec.cached:
         return None, CacheInfo(reason="this step acts on the world, so it always runs")
     if context.request.cache == "off":
         return None, CacheInfo(reason="the run asked for no cache")
-    state: dict[str, Any] | None = module.state(config, context) if hasattr(module, "state") else {}
+    state = _state(spec, config, context)
     if state is None:
         return None, CacheInfo(reason="it reads something that cannot be digested")
     components = cache.key_components(spec, config, context.request, state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -50,10 +51,23 @@ class Accepts:
     kinds: tuple[Kind, ...]
 
 
+def accepted_kinds(model: type[StepConfig]) -> dict[str, tuple[str, ...]]:
+    """Return the kinds of artifact that each input field of a configuration takes, by the name used in YAML."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, info in model.model_fields.items():
+        marks = [m for m in info.metadata if isinstance(m, Accepts)]
+        for argument in typing.get_args(info.annotation):
+            marks += [m for m in getattr(argument, "__metadata__", ()) if isinstance(m, Accepts)]
+        if marks:
+            found[info.alias or name] = marks[0].kinds
+    return found
+
+
 def _check_gates(gates: Any) -> Any:
     if isinstance(gates, dict):
         for metric, text in gates.items():
-            parse_gate(str(metric), text)
+            if isinstance(text, str):  # anything else is refused by the field's own type
+                parse_gate(str(metric), text)
     return gates
 
 
@@ -89,6 +103,9 @@ class StepSpec:
         outputs: Name -> kind of the artifacts that it makes; the first of a kind is what ``{$x: task}`` means.
         version: Raised when the same inputs give other outputs than before; part of the cache key.
         module: Where ``run(config, context)`` is; imported only when the step runs.
+        state: Where ``state(config, context)`` is, as ``module:function`` that is light to import, so that a cached
+            result costs no heavy import; empty for a step that reads nothing beside its inputs; ``None``: in its
+            module.
         cached: Whether a result may answer for a later run.
         libraries: Distributions whose versions decide the outputs; ``None`` means all that are installed.
         metrics: Names that its gates may use; a trailing ``*`` matches any ending.
@@ -104,3 +121,4 @@ class StepSpec:
     libraries: tuple[str, ...] | None = None
     metrics: tuple[str, ...] = field(default=())
     summary: str = ""
+    state: str | None = None
