@@ -6,13 +6,13 @@ Shared by everything that runs steps, so that a pipeline means the same here and
 from __future__ import annotations
 
 import re
-import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgewright.errors import ConfigError
 from edgewright.spec.pipeline import Constant, Reference, Template
-from edgewright.spec.steps import STEPS, Accepts, StepConfig
+from edgewright.spec.steps import STEPS
+from edgewright.spec.steps.base import accepted_kinds
 
 _PURE_PARAM = re.compile(r"^\s*\{\{\s*params(?:\.([A-Za-z_]\w*)|\[\s*(['\"])(.+?)\2\s*\])\s*\}\}\s*$")
 
@@ -75,18 +75,6 @@ def _expand(items: list[Any]) -> list[Any]:
     for item in items:
         flat.extend(item) if isinstance(item, _All) else flat.append(item)
     return flat
-
-
-def accepted_kinds(model: type[StepConfig]) -> dict[str, tuple[str, ...]]:
-    """Return the kinds of artifact that each input field of a configuration takes, by the name used in YAML."""
-    found: dict[str, tuple[str, ...]] = {}
-    for name, info in model.model_fields.items():
-        marks = [m for m in info.metadata if isinstance(m, Accepts)]
-        for argument in typing.get_args(info.annotation):
-            marks += [m for m in getattr(argument, "__metadata__", ()) if isinstance(m, Accepts)]
-        if marks:
-            found[info.alias or name] = marks[0].kinds
-    return found
 
 
 def _render(text: str, render: Callable[[str], Any], params: Mapping[str, Any]) -> Any:

@@ -1,0 +1,206 @@
+"""Arguments of Dags and tasks that Airflow knows, with their types.
+
+A static table, so that reading a pipeline imports no Airflow.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable
+from typing import Any
+
+from edgewright.spec.faults import Faults, Path, listing, near
+
+_SHORT = re.compile(r"^(?=\d)(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$")
+_ISO = re.compile(r"^P(?=[\dWDT])(?:(\d+)W)?(?:(\d+)D)?(?:T(?=[\dHMS])(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?$")
+_DOTTED = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")
+TRIGGER_RULES = (
+    "all_success", "all_failed", "all_done", "all_done_min_one_success", "all_done_setup_success", "all_skipped",
+    "one_success", "one_failed", "one_done", "none_failed", "none_failed_min_one_success", "none_skipped", "always",
+)  # fmt: skip
+WEIGHT_RULES = ("absolute", "downstream", "upstream")
+
+
+class Invalid(ValueError):
+    """A value is not of its type; the text says what is allowed."""
+
+
+def duration(value: Any) -> datetime.timedelta:
+    """Read ``90`` (seconds), ``5m``, ``1h30m`` or ISO 8601 ``PT5M``."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return datetime.timedelta(seconds=value)
+    match = (_SHORT.match(value) or _ISO.match(value)) if isinstance(value, str) else None
+    if match is None:
+        raise Invalid('a duration is a number of seconds, "5m", "1h30m" or ISO 8601 such as "PT5M"')
+    weeks, days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    return datetime.timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def moment(value: Any) -> datetime.datetime:
+    """Read a date or a time; without a zone it is UTC."""
+    try:
+        found = datetime.datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        found = None
+    if found is None:
+        raise Invalid("a date such as 2026-01-01 or a time such as 2026-01-01T03:00:00+01:00")
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+
+
+def text(value: Any) -> str:
+    """Take text."""
+    if not isinstance(value, str):
+        raise Invalid("text; quote it")
+    return value
+
+
+def boolean(value: Any) -> bool:
+    """Take ``true`` or ``false``."""
+    if not isinstance(value, bool):
+        raise Invalid("true or false")
+    return value
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """Take a mapping."""
+    if not isinstance(value, dict):
+        raise Invalid("a mapping")
+    return value
+
+
+def texts(value: Any) -> list[str]:
+    """Take a list of texts."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise Invalid("a list of texts")
+    return value
+
+
+def text_or_texts(value: Any) -> str | list[str]:
+    """Take a text or a list of them."""
+    return value if isinstance(value, str) else texts(value)
+
+
+def callables(value: Any) -> str | list[str]:
+    """Take dotted paths of functions."""
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, str) or not _DOTTED.match(item):
+            raise Invalid("the dotted path of a function, such as package.module.function, or a list of them")
+    return value  # type: ignore[no-any-return]
+
+
+def integer(minimum: int) -> Callable[[Any], int]:
+    """Return a reader of whole numbers that are not below a limit."""
+
+    def read(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise Invalid(f"a whole number, at least {minimum}")
+        return value
+
+    return read
+
+
+def number_or_boolean(value: Any) -> float | bool:
+    """Take a number or a boolean."""
+    if not isinstance(value, (int, float)):
+        raise Invalid("true, false or a number")
+    return value
+
+
+def one_of(*names: str) -> Callable[[Any], str]:
+    """Return a reader of one of some names."""
+
+    def read(value: Any) -> str:
+        if value not in names:
+            raise Invalid(f"one of {listing(names, 20)}")
+        return str(value)
+
+    return read
+
+
+Reader = Callable[[Any], Any]
+
+TASK_ARGUMENTS: dict[str, Reader] = {
+    "retries": integer(0),
+    "retry_delay": duration,
+    "retry_exponential_backoff": number_or_boolean,
+    "max_retry_delay": duration,
+    "execution_timeout": duration,
+    "trigger_rule": one_of(*TRIGGER_RULES),
+    "weight_rule": one_of(*WEIGHT_RULES),
+    "priority_weight": integer(0),
+    "pool": text,
+    "pool_slots": integer(1),
+    "queue": text,
+    "owner": text,
+    "executor": text,
+    "executor_config": mapping,
+    "run_as_user": text,
+    "resources": mapping,
+    "depends_on_past": boolean,
+    "ignore_first_depends_on_past": boolean,
+    "wait_for_past_depends_before_skipping": boolean,
+    "wait_for_downstream": boolean,
+    "do_xcom_push": boolean,
+    "multiple_outputs": boolean,
+    "show_return_value_in_logs": boolean,
+    "max_active_tis_per_dag": integer(1),
+    "max_active_tis_per_dagrun": integer(1),
+    "start_date": moment,
+    "end_date": moment,
+    "doc": text,
+    "doc_md": text,
+    "doc_json": text,
+    "doc_yaml": text,
+    "doc_rst": text,
+    "task_display_name": text,
+    "map_index_template": text,
+    "email": text_or_texts,
+    "email_on_failure": boolean,
+    "email_on_retry": boolean,
+    "on_execute_callback": callables,
+    "on_failure_callback": callables,
+    "on_success_callback": callables,
+    "on_retry_callback": callables,
+    "on_skipped_callback": callables,
+    "inlets": texts,
+    "outlets": texts,
+}
+
+#: Arguments that only steps have.
+STEP_ARGUMENTS: dict[str, Reader] = {"cache": one_of("use", "refresh", "off")}
+
+DAG_ARGUMENTS: dict[str, Reader] = {
+    "description": text,
+    "start_date": moment,
+    "end_date": moment,
+    "catchup": boolean,
+    "max_active_runs": integer(1),
+    "max_active_tasks": integer(1),
+    "max_consecutive_failed_dag_runs": integer(0),
+    "dagrun_timeout": duration,
+    "tags": texts,
+    "owner_links": mapping,
+    "access_control": mapping,
+    "doc_md": text,
+    "dag_display_name": text,
+    "is_paused_upon_creation": boolean,
+    "render_template_as_native_obj": boolean,
+    "fail_fast": boolean,
+    "disable_bundle_versioning": boolean,
+    "on_failure_callback": callables,
+    "on_success_callback": callables,
+}
+
+
+def read_arguments(values: dict[str, Any], table: dict[str, Reader], path: Path, faults: Faults) -> dict[str, Any]:
+    """Return typed arguments; what is not of its type is noted at its place."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            found[name] = table[name](value)
+        except Invalid as error:
+            names = TRIGGER_RULES if name == "trigger_rule" else ()
+            faults.add((*path, name), f"{value!r} is not allowed here", allowed=f"allowed is {error}",
+                       suggestion=near(value, names), code="type")  # fmt: skip
+    return found

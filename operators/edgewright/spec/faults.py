@@ -1,0 +1,141 @@
+"""Collecting what is wrong with a document, and showing it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from edgewright.errors import Fault
+from edgewright.spec.pipeline import Position
+
+#: Place of a value in a document: keys and indexes from the top.
+Path = tuple[str | int, ...]
+
+
+def path_text(path: Path) -> str:
+    """Return a place as people write it: ``tasks[2].with.split.test``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def near(word: object, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant."""
+    found = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def listing(names: Iterable[str], most: int = 12) -> str:
+    """Return names as a short list for a message."""
+    all_names = list(names)
+    shown = ", ".join(all_names[:most])
+    return f"{shown}, ... ({len(all_names)} in all)" if len(all_names) > most else shown or "none"
+
+
+class Faults:
+    """Everything that is wrong with one document, and where its values are.
+
+    Attributes:
+        file: The document's path as it is shown.
+        found: The faults so far.
+        positions: Start of each value, by place.
+        key_positions: Start of each key, by place.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.found: list[Fault] = []
+        self.positions: dict[Path, Position] = {}
+        self.key_positions: dict[Path, Position] = {}
+
+    def position(self, path: Path, *, key: bool = False) -> Position:
+        """Return where a place is, or where the nearest thing around it is."""
+        while True:
+            if key and path in self.key_positions:
+                return self.key_positions[path]
+            if path in self.positions:
+                return self.positions[path]
+            if not path:
+                return Position(1, 1)
+            path = path[:-1]
+
+    def add(
+        self,
+        path: Path,
+        message: str,
+        *,
+        allowed: str | None = None,
+        suggestion: str | None = None,
+        code: str = "invalid",
+        key: bool = False,
+    ) -> None:
+        """Note a fault at a place; ``key`` points at the key instead of the value."""
+        self.at(self.position(path, key=key), path, message, allowed=allowed, suggestion=suggestion, code=code)
+
+    def at(
+        self,
+        position: Position,
+        path: Path,
+        message: str,
+        *,
+        allowed: str | None = None,
+        suggestion: str | None = None,
+        code: str = "invalid",
+    ) -> None:
+        """Note a fault at a position of the text."""
+        self.found.append(
+            Fault(
+                self.file,
+                position.line,
+                position.column,
+                path_text(path),
+                message,
+                allowed,
+                suggestion,
+                code,
+                position.end_column,
+            )
+        )
+
+    def unknown_key(self, path: Path, known: Iterable[str], what: str = "key") -> None:
+        """Note a key that does not exist there."""
+        names = sorted(known)
+        self.add(
+            path,
+            f"unknown {what} {path[-1]!r}",
+            allowed=f"allowed are: {listing(names, 20)}",
+            suggestion=near(path[-1], names),
+            code="unknown-key",
+            key=True,
+        )
+
+
+def render_faults(faults: list[Fault], text: str | None = None) -> str:
+    """Return faults for a terminal, each with the line and a caret below the offending text.
+
+    Args:
+        faults: What is wrong.
+        text: The document; read from the file where it is not given.
+    """
+    sources: dict[str, list[str]] = {}
+    blocks = []
+    for fault in faults:
+        if fault.file not in sources:
+            sources[fault.file] = text.splitlines() if text is not None else _lines(fault.file)
+        block = str(fault)
+        lines = sources[fault.file]
+        if 0 < fault.line <= len(lines):
+            width = max(1, fault.end_column - fault.column)
+            number = f"{fault.line:>5} | "
+            block += f"\n{number}{lines[fault.line - 1]}\n{' ' * (len(number) + fault.column - 1)}{'^' * width}"
+        blocks.append(block)
+    return "\n".join(blocks)
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        with open(file, encoding="utf-8", errors="replace") as source:
+            return source.read().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,212 @@
+"""From YAML text to a validated :class:`~edgewright.spec.pipeline.Pipeline`, or all of its faults at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from edgewright.artifacts.digest import sha256_bytes
+from edgewright.errors import ConfigError, Fault, SpecError
+from edgewright.spec.arguments import DAG_ARGUMENTS, read_arguments
+from edgewright.spec.faults import Faults
+from edgewright.spec.graph import order_tasks
+from edgewright.spec.nodes import read
+from edgewright.spec.params import read_params
+from edgewright.spec.pipeline import Pipeline, Task
+from edgewright.spec.schedule import read_schedule
+from edgewright.spec.tasks import TaskReader
+from edgewright.spec.values import Values
+
+#: The address in ``$schema`` of our own documents; documents of Airflow's own grammar name theirs.
+SCHEMA = "https://edgewright.dev/schema/pipeline/v1.json"
+_SCHEMAS = (SCHEMA, "https://airflow.apache.org/schemas/dag/")
+_OWN = ("$schema", "dag_id", "schedule", "params", "templates", "tasks", "profiles", "triggers")
+_IGNORE_FILE = ".airflowignore"
+#: Documents that pipelines read and that are none themselves.
+NOT_PIPELINES = ("defaults.yaml", "defaults.yml")
+
+
+def load_pipeline(path: Path) -> Pipeline:
+    """Return the pipeline of a file.
+
+    Raises:
+        SpecError: with every fault of the document.
+        ConfigError: the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError("no such file", where=str(path)) from error
+    except IsADirectoryError as error:
+        raise ConfigError("this is a folder", where=str(path), hint="name the YAML file in it") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"cannot be read: {reason}", where=str(path)) from error
+    return parse_pipeline(text, path)
+
+
+def parse_pipeline(text: str, file: Path, *, shown: str | None = None) -> Pipeline:
+    """Return the pipeline of a text.
+
+    Args:
+        text: The document.
+        file: Where it is (or would be): the folder of the user's code follows from it.
+        shown: How faults name the file. Default: the path as given.
+
+    Raises:
+        SpecError: with every fault of the document.
+    """
+    faults = Faults(shown or str(file))
+    document = read(text, faults)
+    if document is None or not isinstance(document, dict):
+        if not faults.found:
+            faults.add((), "a pipeline is a mapping", allowed="it starts with $schema: and dag_id:", code="type")
+        raise SpecError(faults.found)
+    pipeline = _read_document(document, text, file, faults)
+    if faults.found:
+        raise SpecError(list(dict.fromkeys(faults.found)))
+    return pipeline
+
+
+def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faults) -> Pipeline:
+    _check_head(document, faults)
+    for key in document:
+        if key not in _OWN and key not in DAG_ARGUMENTS:
+            faults.unknown_key((key,), [*_OWN, *DAG_ARGUMENTS])
+    known = {key: value for key, value in document.items() if key in DAG_ARGUMENTS and value is not None}
+    params = read_params(document.get("params"), ("params",), faults)
+    _refuse_triggers(document, faults)
+    dag_id = document.get("dag_id")
+    return Pipeline(
+        dag_id=dag_id if isinstance(dag_id, str) else "",
+        file=file,
+        text=text,
+        digest=sha256_bytes(text.encode()),
+        schedule=read_schedule(document.get("schedule"), ("schedule",), faults),
+        params=params,
+        tasks=tuple(_read_tasks(document, file, set(params), faults)),
+        arguments=read_arguments(known, DAG_ARGUMENTS, (), faults),
+    )
+
+
+def _check_head(document: dict[str, Any], faults: Faults) -> None:
+    schema = document.get("$schema")
+    if schema is not None and not (isinstance(schema, str) and schema.startswith(_SCHEMAS)):
+        faults.add(("$schema",), f"{schema!r} is no schema of a pipeline", allowed=SCHEMA, code="schema")
+    dag_id = document.get("dag_id")
+    if "dag_id" not in document:
+        faults.add((), "dag_id is required", allowed="letters, digits, -, _ and .", code="missing-key")
+    elif not isinstance(dag_id, str) or not dag_id:
+        faults.add(("dag_id",), f"{dag_id!r} is no dag_id", allowed="text: letters, digits, -, _ and .", code="type")
+    elif len(dag_id) > 250 or not all(character.isalnum() or character in "-_." for character in dag_id):
+        faults.add(("dag_id",), f"{dag_id!r} is no dag_id", allowed="letters, digits, -, _ and .", code="value")
+
+
+def _refuse_triggers(document: dict[str, Any], faults: Faults) -> None:
+    if document.get("triggers"):
+        faults.add(
+            ("triggers",),
+            "events cannot start a pipeline in this release",
+            allowed="a schedule, the web page, REST or `edgewright trigger`",
+            code="unsupported",
+            key=True,
+        )
+
+
+def _read_tasks(document: dict[str, Any], file: Path, params: set[str], faults: Faults) -> list[Task]:
+    entries = document.get("tasks")
+    for key in ("templates", "profiles"):
+        if document.get(key) is not None and not isinstance(document[key], dict):
+            faults.add((key,), f"{key}: is a mapping of names", code="type")
+    if not isinstance(entries, list) or not entries:
+        place = ("tasks",) if "tasks" in document else ()
+        faults.add(
+            place,
+            "tasks: needs at least one task",
+            allowed="a list of {id: ..., uses: ..., with: ...}",
+            code="missing-key",
+        )
+        return []
+    values = Values(file.parent, params, faults)
+    reader = TaskReader(document, values, faults)
+    tasks = [(("tasks", index), reader.read(entry, ("tasks", index))) for index, entry in enumerate(entries)]
+    return order_tasks([(path, task) for path, task in tasks if task is not None], values.references, faults)
+
+
+def pipeline_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the pipelines' files: a file that is named, and in folders every YAML file that speaks of a ``dag_id``.
+
+    What ``.airflowignore`` names (glob patterns), hidden folders and ``defaults.yaml`` are left out.
+
+    Raises:
+        ConfigError: a path does not exist.
+    """
+    for path in paths:
+        if path.is_dir():
+            yield from _in_folder(path)
+        elif path.exists():
+            yield path
+        else:
+            raise ConfigError("no such file or folder", where=str(path))
+
+
+def _in_folder(folder: Path) -> Iterator[Path]:
+    ignored = [(file.parent, _patterns(file)) for file in folder.rglob(_IGNORE_FILE)]
+    for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
+        relative = path.relative_to(folder)
+        if path.name in NOT_PIPELINES or any(part.startswith(".") for part in relative.parts):
+            continue
+        if any(path.is_relative_to(base) and _matches(path.relative_to(base), patterns) for base, patterns in ignored):
+            continue
+        if _speaks_of_a_dag(path):
+            yield path
+
+
+def _patterns(file: Path) -> list[str]:
+    lines = (line.split("#", 1)[0].strip() for line in file.read_text(errors="replace").splitlines())
+    return [line.rstrip("/") for line in lines if line]
+
+
+def _matches(path: Path, patterns: list[str]) -> bool:
+    text = path.as_posix()
+    parts = [path, *path.parents]
+    return any(fnmatch(text, pattern) or any(fnmatch(p.name, pattern) for p in parts if p.name) for pattern in patterns)
+
+
+def _speaks_of_a_dag(path: Path) -> bool:
+    try:
+        head = path.read_bytes()
+    except OSError:
+        return True
+    return b"dag_id" in head or b"edgewright.dev/schema" in head or b"airflow.apache.org/schemas/dag" in head
+
+
+def check_tree(paths: Iterable[Path]) -> list[tuple[Path, Pipeline | list[Fault]]]:
+    """Return every pipeline below some paths, or its faults; a ``dag_id`` that occurs twice is a fault of the second."""
+    found: list[tuple[Path, Pipeline | list[Fault]]] = []
+    seen: dict[str, Path] = {}
+    for path in pipeline_files(paths):
+        try:
+            pipeline = load_pipeline(path)
+        except SpecError as error:
+            found.append((path, error.faults))
+            continue
+        except ConfigError as error:
+            found.append((path, [Fault(str(path), 1, 1, "", error.message, error.hint, code="unreadable")]))
+            continue
+        if pipeline.dag_id in seen:
+            message = f"duplicate dag_id {pipeline.dag_id!r}"
+            fault = Fault(
+                str(path), 1, 1, "dag_id", message, f"{seen[pipeline.dag_id]} has it already", code="duplicate-dag"
+            )
+            found.append((path, [fault]))
+            continue
+        seen[pipeline.dag_id] = path
+        found.append((path, pipeline))
+    return found
+
+
+__all__ = ["SCHEMA", "check_tree", "load_pipeline", "parse_pipeline", "pipeline_files"]

@@ -1,0 +1,123 @@
+"""The value grammar: ``$x``, ``$t``, ``$f`` and ``$const`` inside ``with:``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path as FilePath
+from typing import Any
+
+from edgewright.spec.faults import Faults, Path, listing, near
+from edgewright.spec.pipeline import Constant, Reference, Template
+
+_ALIASES = {"$xcom": "$x", "$template": "$t", "$file": "$f"}
+MARKERS = ("$x", "$t", "$f", "$const", *_ALIASES)
+_PARAM = re.compile(r"\bparams(?:\.([A-Za-z_]\w*)|\[\s*['\"]([^'\"]+)['\"]\s*\])")
+
+
+class Values:
+    """Parses the values of one document.
+
+    Args:
+        folder: Folder of the document; ``$f`` reads below it.
+        params: Names of the document's params.
+        faults: Where to note what is wrong.
+    """
+
+    def __init__(self, folder: FilePath, params: set[str], faults: Faults) -> None:
+        self.folder = folder
+        self.params = params
+        self.faults = faults
+        self.references: list[tuple[Path, Reference]] = []
+
+    def parse(self, value: Any, path: Path) -> Any:
+        """Return a value with its markers parsed."""
+        if isinstance(value, dict):
+            return self._mapping(value, path)
+        if isinstance(value, list):
+            return [self.parse(item, (*path, index)) for index, item in enumerate(value)]
+        return value
+
+    def _mapping(self, value: dict[str, Any], path: Path) -> Any:
+        marked = [key for key in value if key.startswith("$")]
+        if not marked:
+            return {key: self.parse(item, (*path, key)) for key, item in value.items()}
+        key = marked[0]
+        name = _ALIASES.get(key, key)
+        if name not in ("$x", "$t", "$f", "$const"):
+            self.faults.add(
+                (*path, key),
+                f"unknown marker {key!r}",
+                allowed=f"markers are {listing(MARKERS)}; wrap a literal key with $ in $const",
+                suggestion=near(key, MARKERS),
+                code="unknown-marker",
+                key=True,
+            )
+            return None
+        if len(value) > 1:
+            self.faults.add(
+                path,
+                f"{key} stands alone in its mapping",
+                allowed=f"remove {listing(set(value) - {key})}",
+                code="marker",
+            )
+            return None
+        return self._marker(name, value[key], (*path, key))
+
+    def _marker(self, name: str, inner: Any, path: Path) -> Any:
+        if name == "$const":
+            return Constant(inner)
+        if name == "$x":
+            return self._reference(inner, path)
+        if name == "$f":
+            return self._file(inner, path)
+        return self._template(inner, path)
+
+    def _reference(self, inner: Any, path: Path) -> Reference | None:
+        reference = None
+        if isinstance(inner, str) and inner:
+            reference = Reference(inner)
+        elif isinstance(inner, dict) and set(inner) <= {"task", "key"} and isinstance(inner.get("task"), str):
+            key = inner.get("key")
+            if key is None or isinstance(key, str):
+                reference = Reference(inner["task"], key)
+        if reference is None:
+            self.faults.add(
+                path, "not a reference", allowed="{$x: TASK} or {$x: {task: TASK, key: NAME}}", code="marker"
+            )
+            return None
+        self.references.append((path, reference))
+        return reference
+
+    def _template(self, inner: Any, path: Path) -> Template | None:
+        if isinstance(inner, dict) and set(inner) in ({"$f"}, {"$file"}):
+            inner = self._file(next(iter(inner.values())), (*path, next(iter(inner))))
+        if not isinstance(inner, str):
+            self.faults.add(
+                path, "a template is text", allowed='{$t: "{{ params.x }}"}, or {$t: {$f: FILE}}', code="marker"
+            )
+            return None
+        for attribute, item in _PARAM.findall(inner):
+            if (attribute or item) not in self.params:
+                self.faults.add(
+                    path,
+                    f"no such param: {attribute or item}",
+                    allowed=f"params are: {listing(sorted(self.params))}",
+                    suggestion=near(attribute or item, self.params),
+                    code="unknown-param",
+                )
+        return Template(inner)
+
+    def _file(self, inner: Any, path: Path) -> str | None:
+        if not isinstance(inner, str) or not inner:
+            self.faults.add(path, "$f takes a path", allowed="a path relative to the pipeline's folder", code="marker")
+            return None
+        place = (self.folder / inner).resolve()
+        if not place.is_relative_to(self.folder.resolve()):
+            self.faults.add(path, f"{inner} leads out of the pipeline's folder", code="path")
+            return None
+        try:
+            return place.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            self.faults.add(path, f"cannot read {inner}: {reason}", code="missing-file")
+            return None
