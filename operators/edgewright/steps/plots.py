@@ -23,7 +23,7 @@ def _figure(title: str, x: str, y: str) -> tuple[Any, Any]:
     # Figure without pyplot: no global state, no display, nothing to close
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=_SIZE, dpi=144, layout="constrained")
+    figure = Figure(figsize=_SIZE, dpi=144, layout="constrained", facecolor="none")
     axes = figure.add_subplot()
     axes.set_title(title, color=INK, fontsize=11, loc="left", fontweight="bold")
     axes.set_xlabel(x, color=INK)
@@ -137,13 +137,17 @@ def residuals(truth: Truth) -> bytes:
     return _png(figure)
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def bars(title: str, unit: str, values: dict[str, float]) -> bytes:
     """Draw one horizontal bar a variant."""
     figure, axes = _figure(title, unit, "")
     figure.set_size_inches(_SIZE[0], 0.9 + 0.45 * len(values))
     names = list(values)[::-1]
     drawn = axes.barh(names, [values[name] for name in names], color=[ORANGE, BLUE, INK][: len(names)], height=0.55)
-    axes.bar_label(drawn, labels=[f"{values[name]:,.4g}" for name in names], padding=4, color=INK, fontsize=8)
+    axes.bar_label(drawn, labels=[_short(values[name]) for name in names], padding=4, color=INK, fontsize=8)
     axes.margins(x=0.18)
     axes.grid(visible=False, axis="y")
     return _png(figure)
