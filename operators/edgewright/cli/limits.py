@@ -23,8 +23,10 @@ def retry_delay(arguments: Mapping[str, Any], number: int) -> float:
     if given is None:
         return min(RETRY_DELAY * 2.0 ** (number - 1), MAX_RETRY_DELAY)
     delay = as_seconds(given)
-    if arguments.get("retry_exponential_backoff"):
-        delay *= 2 ** (number - 1)
+    backoff = arguments.get("retry_exponential_backoff")
+    if backoff:
+        # true means doubling, a number is the factor, as in Airflow
+        delay *= (2.0 if backoff is True else float(backoff)) ** (number - 1)
     longest = arguments.get("max_retry_delay")
     return delay if longest is None else min(delay, as_seconds(longest))
 

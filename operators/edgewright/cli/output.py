@@ -33,6 +33,11 @@ def seconds(value: float) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
+def count(number: int, word: str) -> str:
+    """Return a number with its word: ``1 fault``, ``3 faults``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def size(value: float) -> str:
     """Return a number of bytes for people, in powers of 1024."""
     for unit in ("bytes", "KiB", "MiB"):
