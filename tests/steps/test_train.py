@@ -60,7 +60,9 @@ def test_a_fitted_estimator_becomes_a_model_artifact(place: Workplace, data: Art
 
 
 def test_train_sees_only_the_part_train(place: Workplace, data: ArtifactRef) -> None:
-    place.model_py(LOGISTIC + "    \n" + "def look(data):\n    assert len(data) == 120 == len(data.frame)\n    return fit(data)\n")
+    place.model_py(
+        LOGISTIC + "    \n" + "def look(data):\n    assert len(data) == 120 == len(data.frame)\n    return fit(data)\n"
+    )
     assert place.run("train", data=data, entry="model.py:look").state == "success"
 
 
@@ -105,7 +107,9 @@ def test_what_is_supported_is_said(place: Workplace, data: ArtifactRef) -> None:
 def test_a_flood_of_output_does_no_harm(
     place: Workplace, data: ArtifactRef, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place.model_py(LOGISTIC.replace("    return", "    for _ in range(100):\n        print('x' * 1_000_000)\n    return"))
+    place.model_py(
+        LOGISTIC.replace("    return", "    for _ in range(100):\n        print('x' * 1_000_000)\n    return")
+    )
     assert place.run("train", data=data, entry="model.py:fit").state == "success"
     assert len(capsys.readouterr().out) < 2_000_000
 
@@ -276,9 +280,7 @@ def test_equal_inputs_give_equal_bytes_in_another_process(place: Workplace, data
 
 def test_random_numbers_are_seeded(place: Workplace, data: ArtifactRef) -> None:
     place.model_py(
-        LOGISTIC.replace("def fit", "import random\nimport numpy as np\n\ndef fit").replace(
-            "    return", "    data.log_metric('r', random.random() + np.random.rand())\n    C = random.random() + np.random.rand()\n    return"
-        )
+        "import random\nimport numpy as np\n" + LOGISTIC.replace("C=C", "C=random.random() + np.random.rand()")
     )
     one, two, other = (
         place.run("train", f"t{i}", data=data, entry="model.py:fit", seed=seed, args={"C": float(i + 1)})
@@ -304,7 +306,11 @@ def client_of(place: Workplace) -> Any:
 
 def test_a_run_is_kept_in_mlflow(tracked: Workplace) -> None:
     data = tracked.dataset({"train": table(), "test": table(40, 2)}, "y")
-    tracked.model_py(LOGISTIC.replace("    return", "    for i in range(5):\n        data.log_metric('loss', 1 / (i + 1))\n    return"))
+    tracked.model_py(
+        LOGISTIC.replace(
+            "    return", "    for i in range(5):\n        data.log_metric('loss', 1 / (i + 1))\n    return"
+        )
+    )
     result = tracked.run("train", data=data, entry="model.py:fit", args={"C": 0.5})
     client = client_of(tracked)
     run = client.get_run(result.tags["mlflow_run_id"])

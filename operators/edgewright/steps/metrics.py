@@ -25,6 +25,9 @@ import pandas as pd
 from edgewright.errors import ConfigError, DataError
 from edgewright.steps.models import LoadedModel, Problem, plain
 
+#: A numeric column with no more values than this is a code, and is sliced by value.
+_FEW = 6
+
 Array = np.ndarray[Any, Any]
 
 
@@ -206,7 +209,8 @@ def _groups(column: pd.Series[Any], most: int) -> list[tuple[str, Array]]:
 
 
 def _is_wide_number(column: pd.Series[Any]) -> bool:
-    return pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind != "b" and column.nunique() > 6
+    is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+    return bool(is_number and column.nunique() > _FEW)
 
 
 def _quartiles(column: pd.Series[Any]) -> list[tuple[str, Array]]:

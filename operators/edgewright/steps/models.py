@@ -255,9 +255,10 @@ def numbers(column: pd.Series[Any]) -> np.ndarray[Any, Any]:
         DataError: it holds something that is no number.
     """
     try:
-        return column.to_numpy(dtype=np.float32, na_value=np.nan)
+        found: np.ndarray[Any, Any] = column.to_numpy(dtype=np.float32, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise DataError(f"column {column.name} holds values that are no numbers: {error}") from error
+    return found
 
 
 def describe_features(frame: pd.DataFrame, types: dict[str, str], names: Sequence[str]) -> list[Feature]:

@@ -40,6 +40,7 @@ from edgewright.targets import Compiled, Job, Target, compile_for, find_target
 _WARM_UP = 50
 _RUNS = 500
 _SECONDS = 1.0
+_TIE = 1e-6
 
 
 @dataclass
@@ -254,16 +255,24 @@ def compare_variants(source: LoadedModel, exported: Variant, variant: Variant, r
     for name in ("accuracy", "roc_auc", "r2"):
         if name in base and name in variant.quality:
             found[f"{name}_drop"] = base[name] - variant.quality[name]
-    if base.get("rmse"):
-        found["rmse_ratio"] = variant.quality["rmse"] / base["rmse"]
+    if "rmse" in base:
+        # an exact model's error is 64-bit noise; no 32-bit variant can be held against that
+        smallest = float(np.finfo(np.float32).eps) * max(1.0, float(np.abs(truth.y).max()))
+        found["rmse_ratio"] = max(variant.quality["rmse"], smallest) / max(base["rmse"], smallest)
     if truth.problem == "classification":
-        found["agreement"] = float(np.mean(truth.predicted == variant.scores.argmax(axis=1)))
+        found["agreement"] = _agreement(truth.scores, variant.scores)
     found["max_difference"] = float(np.abs(truth.scores - variant.scores).max())
     if variant.latency_us and exported.latency_us:
         found["latency_us"] = variant.latency_us
         found["float_latency_us"] = exported.latency_us
         found["latency_ratio"] = variant.latency_us / exported.latency_us
     return found
+
+
+def _agreement(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> float:
+    """Return the share of rows whose decision is one that the trained model finds best (a tie has two of them)."""
+    chosen = np.take_along_axis(before, after.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return float(np.mean(chosen >= before.max(axis=1) - _TIE))
 
 
 # -- outputs ---------------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def canonical_bytes(model: onnx.ModelProto) -> bytes:
     del model.metadata_props[:]
     for key, value in properties:
         model.metadata_props.add(key=key, value=value)
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def describe(model: onnx.ModelProto) -> dict[str, Any]:

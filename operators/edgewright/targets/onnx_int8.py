@@ -31,7 +31,7 @@ _METHODS = {
 _BATCH = 64
 
 
-class _Rows(CalibrationDataReader):
+class _Rows(CalibrationDataReader):  # type: ignore[misc]  # untyped library
     """Feeds calibration rows in batches."""
 
     def __init__(self, feed: Mapping[str, Any]) -> None:
