@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.cli.output import did_you_mean
@@ -49,15 +48,11 @@ def check_honoured(tasks: Iterable[Task]) -> None:
         ConfigError: a task asks for a profile other than ``local``, or a trigger rule that nobody knows.
     """
     for task in tasks:
-        profile: Any = task.profile
-        fallback = profile.get("else") if isinstance(profile, Mapping) else profile
-        if fallback not in (None, "local"):
+        if task.profile not in (None, "local"):
             raise ConfigError(
-                f"task {task.id} asks for the profile {fallback}, and edgewright run has only local",
+                f"task {task.id} asks for the profile {task.profile}, and edgewright run has only local",
                 where=f"tasks.{task.id}.profile",
-                hint="run it in Airflow (edgewright trigger), or write profile: {prefer: "
-                + str(fallback)
-                + ", else: local}",
+                hint=f"write profile: {{prefer: {task.profile}, else: local}}, or leave the task out with --skip {task.id}",
             )
         rule = task.arguments.get("trigger_rule", "all_success")
         if rule not in RULES:
