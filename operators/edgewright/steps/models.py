@@ -268,7 +268,8 @@ def describe_features(frame: pd.DataFrame, types: dict[str, str], names: Sequenc
         column, kind = frame[name], types[name]
         low = high = None
         if kind in NUMERIC and column.notna().any():
-            low, high = float(column.min()), float(column.max())
+            known = column.dropna()
+            low, high = float(known.min()), float(known.max())
         found.append(Feature(name=name, type=kind, minimum=low, maximum=high, missing=bool(column.isna().any())))
     return found
 
