@@ -52,7 +52,7 @@ def check_honoured(tasks: Iterable[Task]) -> None:
             raise ConfigError(
                 f"task {task.id} asks for the profile {task.profile}, and edgewright run has only local",
                 where=f"tasks.{task.id}.profile",
-                hint=f"write profile: {{prefer: {task.profile}, else: local}}, or leave the task out with --skip {task.id}",
+                hint=f"write profile: {{prefer: {task.profile}, else: local}}, or leave it out: --skip {task.id}",
             )
         rule = task.arguments.get("trigger_rule", "all_success")
         if rule not in RULES:
