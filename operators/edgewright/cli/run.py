@@ -141,8 +141,9 @@ def command(
 
 def _quiet_libraries(verbose: bool) -> None:
     """Show warnings, or with ``verbose`` what the tasks log; no library reports its use to anybody."""
+    level = "INFO" if verbose or os.environ.get("EDGEWRIGHT_DEBUG", "") not in ("", "0") else "WARNING"
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    level = logging.INFO if verbose or os.environ.get("EDGEWRIGHT_DEBUG", "") not in ("", "0") else logging.WARNING
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", level)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="      %(message)s")
     logging.getLogger("edgewright").setLevel(level)
 

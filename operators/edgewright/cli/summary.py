@@ -126,7 +126,8 @@ def _dataset_text(summary: Mapping[str, Any]) -> str:
     dataset = summary["dataset"]
     if not dataset:
         return ""
-    parts = ", ".join(f"{name} {_rows(part)}" for name, part in (dataset["parts"] or {}).items())
+    found = dataset["parts"] or {}
+    parts = ", ".join(f"{name} {_rows(found[name])}" for name in ("train", "test", "holdout") if name in found)
     rows = f"{dataset['rows']:,} rows" if dataset["rows"] is not None else "rows not counted"
     split = f" ({parts})" if parts else ""
     return _row("dataset", f"{rows}{split}  sha256 {dataset['sha256'][:12]}")

@@ -210,7 +210,7 @@ def explanation_text(document: dict[str, Any]) -> str:
     if document["changes"]:
         lines.append(f"  changed since {document['compared_with']}:")
         lines += [f"    {change['text']}" for change in document["changes"]]
-    elif document["key"]:
+    elif document["key"] and not document["cached"]:
         state = document["earlier_state"]
         ended = f", which ended {state}" if state not in (None, "success") else ""
         lines.append(f"  its key is the same as in {document['compared_with']}{ended}")
