@@ -70,17 +70,17 @@ def error_text(error: EdgewrightError) -> str:
     return text
 
 
-def report_error(error: Exception, *, debug: bool = False) -> int:
-    """Print an error on standard error and return the exit code that belongs to it."""
+def report_error(error: Exception, *, debug: bool = False, prefix: str = "") -> int:
+    """Print an error on standard error, after a prefix, and return the exit code that belongs to it."""
     if debug:
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     if isinstance(error, EdgewrightError):
-        echo_error(error_text(error))
+        echo_error(prefix + error_text(error))
         return error.exit_code
     place = None if debug else _keep_traceback(error)
     kept = f"\n  the traceback was written to {place}" if place else ""
     echo_error(
-        f"{click.style('error:', fg='red', bold=True)} this is a fault of Edgewright, not yours: "
+        f"{prefix}{click.style('error:', fg='red', bold=True)} this is a fault of Edgewright, not yours: "
         f"{type(error).__name__}: {error}{kept}\n"
         f"  {click.style('hint:', fg='cyan')} report it with that file; --debug shows it here"
     )

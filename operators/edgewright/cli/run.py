@@ -16,7 +16,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from edgewright.cli.local import RunOutcome
+    from edgewright.cli.local import RunOutcome, TaskOutcome
     from edgewright.spec.pipeline import Pipeline
 
 
@@ -173,9 +173,8 @@ def _clean_output(as_json: bool) -> Iterator[None]:
 
 
 def _report(outcome: RunOutcome, as_json: bool) -> None:
-    from edgewright.cli.output import error_text, print_json
+    from edgewright.cli.output import print_json
     from edgewright.cli.summary import summarize, summary_text
-    from edgewright.errors import EdgewrightError
 
     summary = summarize(outcome.results)
     if as_json:
@@ -192,12 +191,22 @@ def _report(outcome: RunOutcome, as_json: bool) -> None:
     else:
         click.echo("\n" + summary_text(summary, run_line(outcome)))
     for failed in outcome.failed:
-        error = failed.error
-        if isinstance(error, EdgewrightError):
-            click.echo(f"\ntask {failed.task.id}: {error_text(error)}", err=True)
-        else:
-            kind = type(error).__name__
-            click.echo(f"\ntask {failed.task.id}: {click.style('error:', fg='red')} {kind}: {error}", err=True)
+        _report_failure(failed)
+
+
+def _report_failure(failed: TaskOutcome) -> None:
+    """Print why a task failed; what an operator raised is between its author and the user."""
+    from edgewright.cli.main import debug_wanted
+    from edgewright.cli.output import echo_error, report_error
+    from edgewright.errors import EdgewrightError
+
+    error, prefix = failed.error, f"\ntask {failed.task.id}: "
+    if error is None:
+        return
+    if failed.task.is_step or isinstance(error, EdgewrightError) or debug_wanted():
+        report_error(error, debug=debug_wanted(), prefix=prefix)
+    else:
+        echo_error(f"{prefix}{click.style('error:', fg='red', bold=True)} {type(error).__name__}: {error}")
 
 
 def run_line(outcome: RunOutcome) -> str:
