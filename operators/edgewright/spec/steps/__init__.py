@@ -15,11 +15,11 @@ from edgewright.spec.steps.validate import ValidateConfig
 
 _TABLE = (
     StepSpec("ingest", IngestConfig, {"dataset": "dataset"}, 1, "edgewright.steps.ingest", libraries=("pyarrow",),
-             summary="reads data from anywhere into a versioned dataset"),
+             state="edgewright.steps.sources:state", summary="reads data from anywhere into a versioned dataset"),
     StepSpec("validate", ValidateConfig, {"dataset": "dataset", "quarantine": "dataset", "report": "report"}, 1,
-             "edgewright.steps.validate", summary="keeps right rows, puts the others aside with the reason"),
+             "edgewright.steps.validate", state="", summary="keeps right rows, puts the others aside with the reason"),
     StepSpec("transform", TransformConfig, {"dataset": "dataset", "state": "model"}, 1, "edgewright.steps.transform",
-             summary="changes a dataset by a function of yours"),
+             state="", summary="changes a dataset by a function of yours"),
     StepSpec("train", TrainConfig, {"model": "model"}, 1, "edgewright.steps.train", state="",
              summary="fits a model by a function of yours"),
     StepSpec("evaluate", EvaluateConfig, {"report": "report"}, 1, "edgewright.steps.evaluate",

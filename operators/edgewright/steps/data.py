@@ -1,0 +1,378 @@
+"""Datasets on disk: one Parquet file a part and ``dataset.json``. The same rows always give the same bytes."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from edgewright.errors import DamagedArtifact, DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MANIFEST = "dataset.json"
+#: Parts in the order in which people think of them.
+PARTS = ("train", "test", "holdout")
+#: Rows of a Parquet row group: what is in memory at a time, whatever the size of the data.
+GROUP_ROWS = 65_536
+#: An integer label with at most this many values is a class.
+MAX_CLASSES = 50
+
+_ARROW = {
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "string": pa.string(),
+    "boolean": pa.bool_(),
+    "timestamp": pa.timestamp("us"),
+    "date": pa.date32(),
+}
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """Return the Arrow type of one of our column types."""
+    return _ARROW[name]
+
+
+def type_name(kind: pa.DataType) -> str:
+    """Return our name of an Arrow type.
+
+    Raises:
+        DataError: the type is none that a dataset can hold (nested columns, binary, ...).
+    """
+    tests = (
+        ("boolean", pa.types.is_boolean),
+        ("integer", pa.types.is_integer),
+        ("number", lambda t: pa.types.is_floating(t) or pa.types.is_decimal(t)),
+        ("string", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_null(t)),
+        ("timestamp", pa.types.is_timestamp),
+        ("date", pa.types.is_date),
+    )
+    for name, fits in tests:
+        if fits(kind):
+            return name
+    raise DataError(f"a column of type {kind} cannot be in a dataset", hint="keep columns of plain values only")
+
+
+class Dataset:
+    """A dataset folder, opened for reading.
+
+    Attributes:
+        folder: Where it is.
+        manifest: ``dataset.json``, as docs/contracts.md describes it.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, folder: Path) -> Dataset:
+        """Open a folder.
+
+        Raises:
+            DamagedArtifact: it holds no dataset.
+        """
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+        except (OSError, ValueError) as error:
+            raise DamagedArtifact("this is no dataset", where=str(folder)) from error
+        return cls(folder, manifest)
+
+    @property
+    def label(self) -> str | None:
+        """Name of the column that is to be predicted."""
+        label: str | None = self.manifest["label"]
+        return label
+
+    @property
+    def problem(self) -> str:
+        """``classification`` or ``regression``, by the label's type and number of values."""
+        return str(self.manifest["problem"])
+
+    @property
+    def columns(self) -> list[dict[str, Any]]:
+        """The columns' names, types and ranges."""
+        return list(self.manifest["columns"])
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the columns without the label, in order."""
+        return [column["name"] for column in self.columns if column["name"] != self.label]
+
+    @property
+    def feature_types(self) -> dict[str, str]:
+        """Types of the features by name."""
+        return {column["name"]: column["type"] for column in self.columns if column["name"] != self.label}
+
+    @property
+    def part_names(self) -> list[str]:
+        """Names of the parts that there are."""
+        return [name for name in PARTS if name in self.manifest["parts"]]
+
+    @property
+    def transforms(self) -> list[dict[str, Any]]:
+        """Transformations that were applied to these data, the first first."""
+        return list(self.manifest.get("transforms", []))
+
+    def rows(self, part: str) -> int:
+        """Number of rows of a part."""
+        return int(self._entry(part)["rows"])
+
+    def evaluation_part(self) -> str:
+        """Return the part that models are measured on: ``holdout`` where there is one, else ``test``.
+
+        Raises:
+            DataError: there is neither.
+        """
+        for part in ("holdout", "test"):
+            if part in self.manifest["parts"]:
+                return part
+        raise DataError("the dataset has no part to measure on", hint="give ingest a split: {test: 0.25} or a holdout:")
+
+    def batches(self, part: str) -> Iterator[pa.RecordBatch]:
+        """Yield a part's rows as Arrow batches of at most 65,536 rows."""
+        with pq.ParquetFile(self.folder / self._entry(part)["file"]) as file:
+            yield from file.iter_batches(batch_size=GROUP_ROWS)
+
+    def table(self, part: str) -> pa.Table:
+        """Return a whole part as an Arrow table."""
+        return pq.read_table(self.folder / self._entry(part)["file"])
+
+    def frame(self, part: str) -> pd.DataFrame:
+        """Return a whole part as a pandas frame; integers with missing values become floats with NaN."""
+        return self.table(part).to_pandas()
+
+    def X(self, part: str) -> pd.DataFrame:  # noqa: N802 - the field's own name for the features
+        """Return the features of a part."""
+        return self.frame(part)[self.features]
+
+    def y(self, part: str) -> pd.Series:
+        """Return the label of a part.
+
+        Raises:
+            DataError: the dataset has no label.
+        """
+        if self.label is None:
+            raise DataError("the dataset has no label", hint="name it in ingest: {label: COLUMN}")
+        return self.frame(part)[self.label]
+
+    def _entry(self, part: str) -> dict[str, Any]:
+        parts: dict[str, dict[str, Any]] = self.manifest["parts"]
+        if part not in parts:
+            raise DataError(f"the dataset has no part {part}", hint=f"it has: {', '.join(self.part_names)}")
+        return parts[part]
+
+
+class _PartWriter:
+    """Writes one part in row groups of a fixed size, so that the bytes do not follow from how the rows came in."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.rows = 0
+        self._schema = schema
+        self._waiting: list[pa.RecordBatch] = []
+        self._count = 0
+        self._file = pq.ParquetWriter(path, schema, compression="zstd", version="2.6", store_schema=False)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._waiting.append(batch)
+        self._count += batch.num_rows
+        self.rows += batch.num_rows
+        if self._count >= GROUP_ROWS:
+            table = pa.Table.from_batches(self._waiting, self._schema)
+            whole = table.num_rows - table.num_rows % GROUP_ROWS
+            self._file.write_table(table.slice(0, whole).combine_chunks(), row_group_size=GROUP_ROWS)
+            rest = table.slice(whole).combine_chunks()
+            self._waiting, self._count = rest.to_batches(), rest.num_rows
+
+    def close(self) -> None:
+        if self._count:
+            table = pa.Table.from_batches(self._waiting, self._schema).combine_chunks()
+            self._file.write_table(table, row_group_size=GROUP_ROWS)
+        self._file.close()
+
+
+class DatasetWriter:
+    """Writes a dataset folder part by part; memory stays that of one row group.
+
+    Args:
+        folder: Empty folder.
+        columns: ``(name, type)`` of each column, in order.
+        label: Name of the label, if there is one.
+        source: What the manifest says about the source.
+    """
+
+    def __init__(self, folder: Path, columns: list[tuple[str, str]], label: str | None, source: dict[str, Any]) -> None:
+        self.folder = folder
+        self.columns = columns
+        self.label = label
+        self.source = source
+        self.schema = pa.schema([(name, arrow_type(kind)) for name, kind in columns])
+        self._parts: dict[str, _PartWriter] = {}
+        self._missing = dict.fromkeys((name for name, _ in columns), 0)
+        self._train_missing = dict.fromkeys((name for name, _ in columns), 0)
+        self._ranges: dict[str, tuple[Any, Any]] = {}
+        self._classes: dict[str, dict[Any, int]] = {}
+        self._too_many = False
+
+    def write(self, part: str, batch: pa.RecordBatch) -> None:
+        """Add rows to a part; the batch has the writer's columns."""
+        if batch.num_rows == 0:
+            return
+        if part not in self._parts:
+            self._parts[part] = _PartWriter(self.folder / f"{part}.parquet", self.schema)
+        self._parts[part].write(batch)
+        self._count(part, batch)
+
+    def _count(self, part: str, batch: pa.RecordBatch) -> None:
+        for (name, kind), array in zip(self.columns, batch.columns, strict=True):
+            self._missing[name] += array.null_count
+            if part == "train":
+                self._train_missing[name] += array.null_count
+                if kind in ("integer", "number"):
+                    self._widen(name, array)
+        if self.label is not None:
+            counts = self._classes.setdefault(part, {})
+            for entry in batch.column(self.label).value_counts().to_pylist():
+                if entry["values"] is not None:
+                    counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+            if len(counts) > 1000:
+                self._too_many = True
+                counts.clear()
+
+    def _widen(self, name: str, array: pa.Array) -> None:
+        found = pc.min_max(array).as_py()
+        low, high = found["min"], found["max"]
+        if low is not None:
+            known = self._ranges.get(name, (low, high))
+            self._ranges[name] = (min(known[0], low), max(known[1], high))
+
+    def close(self, transforms: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+        """Finish the files, write the manifest and return it."""
+        for writer in self._parts.values():
+            writer.close()
+        problem = self._problem()
+        parts = {name: self._part_entry(name, problem) for name in PARTS if name in self._parts}
+        manifest: dict[str, Any] = {
+            "version": 1,
+            "label": self.label,
+            "problem": problem,
+            "source": self.source,
+            "columns": [self._column_entry(name, kind) for name, kind in self.columns],
+            "parts": parts,
+            "rows": sum(writer.rows for writer in self._parts.values()),
+            "missing": {name: count for name, count in self._missing.items() if count},
+        }
+        if problem == "classification":
+            totals: dict[str, int] = {}
+            for entry in parts.values():
+                for value, count in entry["classes"].items():
+                    totals[value] = totals.get(value, 0) + count
+            manifest["classes"] = totals
+        if transforms:
+            manifest["transforms"] = transforms
+        (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+        return manifest
+
+    def _problem(self) -> str:
+        if self.label is None:
+            return "regression"
+        kind = dict(self.columns)[self.label]
+        values = {value for counts in self._classes.values() for value in counts}
+        if kind in ("string", "boolean"):
+            return "classification"
+        return (
+            "classification"
+            if kind == "integer" and not self._too_many and len(values) <= MAX_CLASSES
+            else "regression"
+        )
+
+    def _part_entry(self, name: str, problem: str) -> dict[str, Any]:
+        entry: dict[str, Any] = {"file": f"{name}.parquet", "rows": self._parts[name].rows}
+        if problem == "classification":
+            counts = self._classes.get(name, {})
+            entry["classes"] = {str(value): counts[value] for value in sorted(counts)}
+        return entry
+
+    def _column_entry(self, name: str, kind: str) -> dict[str, Any]:
+        entry: dict[str, Any] = {"name": name, "type": kind, "missing": self._train_missing[name]}
+        if name in self._ranges:
+            entry["minimum"], entry["maximum"] = self._ranges[name]
+        return entry
+
+
+def reference_meta(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the small facts that a dataset's reference carries."""
+    return {
+        "rows": manifest["rows"],
+        "columns": len(manifest["columns"]),
+        "parts": {name: entry["rows"] for name, entry in manifest["parts"].items()},
+        "label": manifest["label"],
+    }
+
+
+@functools.cache
+def _mix_constants() -> tuple[Any, Any, Any]:
+    import numpy as np
+
+    return np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(values: Any) -> Any:
+    """Scramble 64-bit integers: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    import numpy as np
+
+    first, second, _ = _mix_constants()
+    values = (values ^ (values >> np.uint64(30))) * first
+    values = (values ^ (values >> np.uint64(27))) * second
+    return values ^ (values >> np.uint64(31))
+
+
+def row_hashes(batch: pa.RecordBatch, seed: int = 0) -> Any:
+    """Return a 64-bit hash of each row's contents: equal rows have equal hashes, whatever batch they came in.
+
+    Args:
+        batch: Rows; the columns' types must be the same for all batches that are compared.
+        seed: Another seed gives other hashes.
+
+    Returns:
+        numpy array of uint64, shape ``[rows]``.
+    """
+    import numpy as np
+
+    gamma = _mix_constants()[2]
+    with np.errstate(over="ignore"):
+        found = _mix(np.full(batch.num_rows, np.uint64(seed) + gamma, dtype=np.uint64))
+        for array in batch.columns:
+            found = _mix(found * gamma + _column_hashes(array))
+    return found
+
+
+def _column_hashes(array: pa.Array) -> Any:
+    import hashlib
+
+    import numpy as np
+
+    null = np.uint64(0x5BD1E995_2545F491)
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        encoded = array.dictionary_encode()
+        words = [hashlib.blake2b(str(word).encode(), digest_size=8).digest() for word in encoded.dictionary.to_pylist()]
+        table = np.frombuffer(b"".join(words), dtype="<u8") if words else np.zeros(1, dtype=np.uint64)
+        codes = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
+        values = table[codes]
+    elif pa.types.is_floating(array.type):
+        numbers = array.fill_null(0.0).to_numpy(zero_copy_only=False).astype(np.float64) + 0.0  # -0.0 equals 0.0
+        values = _mix(numbers.view(np.uint64))
+    else:
+        numbers = array.cast(pa.int64() if not pa.types.is_date32(array.type) else pa.int32()).fill_null(0)
+        values = _mix(numbers.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64))
+    if array.null_count:
+        values = np.where(array.is_null().to_numpy(zero_copy_only=False), null, values)
+    return values

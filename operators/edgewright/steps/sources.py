@@ -1,0 +1,187 @@
+"""Where data come from: a file of the pipeline's folder, ``file://``, ``http(s)://``, ``s3://`` and other addresses.
+
+Remote data are downloaded once into the step's scratch folder (in blocks, with retries), so that the two passes of
+``ingest`` see the same bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from edgewright.artifacts.digest import sha256_file
+from edgewright.errors import DataError, EdgewrightError, Unavailable
+from edgewright.spec.steps.ingest import IngestConfig
+from edgewright.steps.context import StepContext
+
+_BLOCK = 1 << 20
+_TRIES = 4
+_TIMEOUT = 30.0
+
+
+def state(config: IngestConfig, context: StepContext) -> dict[str, Any] | None:
+    """Return what identifies the sources' contents; ``None`` if one of them cannot be identified without reading it."""
+    found: dict[str, Any] = {}
+    for name in ("source", "holdout"):
+        address = getattr(config, name)
+        if address is None:
+            continue
+        identity = _identity(address, context)
+        if identity is None:
+            return None
+        found[name] = identity
+    return found
+
+
+def _identity(address: str, context: StepContext) -> dict[str, Any] | None:
+    local = local_path(address, context)
+    if local is not None:
+        return {"sha256": sha256_file(local)}
+    if address.startswith(("http://", "https://")):
+        return _http_identity(address)
+    return _object_identity(address)
+
+
+def local_path(address: str, context: StepContext) -> Path | None:
+    """Return the path of a source on this machine, or ``None`` for a remote one.
+
+    Raises:
+        DataError: there is no such file.
+        ConfigError: a relative path leads out of the pipeline's folder.
+    """
+    if "://" not in address:
+        path = context.path(address)
+    elif address.startswith("file://"):
+        path = Path(unquote(urlparse(address).path))
+        if not path.exists():
+            raise DataError("no such file", where=address)
+    else:
+        return None
+    if path.is_dir():
+        raise DataError("this is a folder, not a file", where=address)
+    return path
+
+
+def obtain(address: str, context: StepContext, name: str) -> Path:
+    """Return a local file with a source's bytes.
+
+    Args:
+        address: Where the data are.
+        context: The step; downloads go into its scratch folder.
+        name: What the downloaded file is called there.
+
+    Raises:
+        DataError: the source is not there, or may not be read.
+        Unavailable: the server does not answer, after a few tries.
+    """
+    local = local_path(address, context)
+    if local is not None:
+        return local
+    target = context.scratch / f"{name}-{Path(urlparse(address).path).name or 'download'}"
+    download = _download_http if address.startswith(("http://", "https://")) else _download_object
+    for attempt in range(1, _TRIES + 1):
+        try:
+            download(address, target, context)
+        except Unavailable as error:
+            if attempt == _TRIES:
+                raise
+            context.note("try %d of %d failed, trying again: %s", attempt, _TRIES, error)
+            time.sleep(0.5 * 2**attempt)
+        else:
+            return target
+    raise AssertionError("the loop returns or raises")
+
+
+# -- http ------------------------------------------------------------------------------------------------------
+
+
+def _http_identity(address: str) -> dict[str, Any] | None:
+    import httpx
+
+    try:
+        answer = httpx.head(address, timeout=_TIMEOUT, follow_redirects=True)
+    except httpx.HTTPError:
+        return None
+    tag = answer.headers.get("etag")
+    changed = answer.headers.get("last-modified")
+    length = answer.headers.get("content-length")
+    if answer.is_success and tag and not tag.startswith("W/"):
+        return {"etag": tag}
+    if answer.is_success and changed and length:
+        return {"last_modified": changed, "length": length}
+    return None
+
+
+def _download_http(address: str, target: Path, context: StepContext) -> None:
+    import httpx
+
+    try:
+        with httpx.stream("GET", address, timeout=_TIMEOUT, follow_redirects=True) as answer:
+            if answer.status_code >= 500:
+                raise Unavailable(f"the server answered {answer.status_code}", where=address)
+            if answer.status_code >= 400:
+                raise DataError(f"the server answered {answer.status_code} {answer.reason_phrase}", where=address)
+            total = int(answer.headers["content-length"]) if "content-length" in answer.headers else None
+            done = 0
+            with target.open("wb") as file:
+                for block in answer.iter_raw(_BLOCK):
+                    done += len(block)
+                    file.write(block)
+                    context.progress("download", done, total, "bytes")
+    except httpx.UnsupportedProtocol as error:
+        raise DataError(str(error), where=address) from error
+    except httpx.HTTPError as error:
+        raise Unavailable(f"the server does not answer: {error or type(error).__name__}", where=address) from error
+    if total is not None and done != total:
+        raise Unavailable(f"the download broke off after {done:,} of {total:,} bytes", where=address)
+
+
+# -- object stores ---------------------------------------------------------------------------------------------
+
+
+def _object_identity(address: str) -> dict[str, Any] | None:
+    info = _with_object_store(address, lambda system, path: system.info(path))
+    for key in ("VersionId", "ETag", "etag"):
+        if info.get(key) not in (None, "null"):
+            return {key.lower(): str(info[key]).strip('"'), "size": info.get("size")}
+    return None
+
+
+def _download_object(address: str, target: Path, context: StepContext) -> None:
+    def copy(system: Any, path: str) -> None:
+        total = system.info(path).get("size")
+        done = 0
+        with system.open(path, "rb", block_size=8 * _BLOCK) as source, target.open("wb") as file:
+            while block := source.read(_BLOCK):
+                file.write(block)
+                done += len(block)
+                context.progress("download", done, total, "bytes")
+
+    _with_object_store(address, copy)
+
+
+def _with_object_store(address: str, action: Callable[[Any, str], Any]) -> Any:
+    """Call an action with the file system of an address; its errors become ours."""
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+        return action(system, path)
+    except EdgewrightError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError("no such object", where=address) from error
+    except PermissionError as error:
+        raise DataError(
+            "access was refused", where=address, hint="give credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"not an address: {error}", where=address) from error
+    except Exception as error:
+        if type(error).__name__ == "NoCredentialsError":
+            hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a connection"
+            raise DataError("there are no credentials", where=address, hint=hint) from error
+        raise Unavailable(f"the object store does not answer: {error}", where=address) from error
