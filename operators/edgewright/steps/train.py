@@ -190,12 +190,20 @@ def check_arguments(function: Callable[..., Any], args: Mapping[str, Any], folde
         checked[name], fault = _convert(name, value, hints.get(name)) if name in accepted else (value, None)
         faults += [fault] if fault else []
     if faults:
-        shown = ", ".join(str(p) for p in accepted.values()) or "no arguments"
+        shown = ", ".join(map(_show, accepted.values())) or "no arguments"
         hint = f"{_name(function)} takes: {shown}"
-        if any("not '" in fault for fault in faults):
+        if any(" not '" in fault for fault in faults):
             hint += "; a template with anything beside {{ params.X }} gives text"
         raise ConfigError("; ".join(faults), where=where, hint=hint)
     return checked
+
+
+def _show(parameter: inspect.Parameter) -> str:
+    kind = parameter.annotation
+    text = parameter.name
+    if kind is not parameter.empty:
+        text += f": {kind if isinstance(kind, str) else getattr(kind, '__name__', kind)}"
+    return text if parameter.default is parameter.empty else f"{text} = {parameter.default!r}"
 
 
 def _name(function: Callable[..., Any]) -> str:
