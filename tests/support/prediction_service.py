@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ class ReleaseMaker:
         features: list[dict[str, Any]] = NUMBERS,
         rows: list[dict[str, Any]] = ROWS,
         problem: str = "classification",
-        classes: list[Any] = [0, 1],
+        classes: Sequence[Any] = (0, 1),
         golden: dict[str, list[list[float]]] | None = None,
         default: str | None = None,
         pickled: bool = False,
@@ -191,14 +191,15 @@ class ReleaseMaker:
         form: str,
         features: list[dict[str, Any]],
         problem: str,
-        classes: list[Any],
+        classes: Sequence[Any],
     ) -> None:
         folder.mkdir(parents=True)
         file = "model.onnx" if form == "onnx" else "estimator.pkl"
         (folder / file).write_bytes(data)
         document = {
             "version": 1, "format": form, "target": target, "file": file, "sha256": hashlib.sha256(data).hexdigest(),
-            "problem": problem, "label": "num", "classes": classes, "features": features, "metrics": {}, "libraries": {},
+            "problem": problem, "label": "num", "classes": classes, "features": features, "metrics": {},
+            "libraries": {},
         }  # fmt: skip
         (folder / "model.json").write_text(json.dumps(document))
 

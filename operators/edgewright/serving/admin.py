@@ -24,11 +24,19 @@ Work = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class LoadRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of ``PUT /admin/models/{name}``: a version, or an alias of the registry."""
+    """Body of ``PUT /admin/models/{name}``: a version, or an alias of the registry.
+
+    Attributes:
+        version: Which version.
+        alias: Or the version that this alias points to.
+        variant: Which variant; ``None``: the release's default.
+        digest: The release's digest, where the caller knows it: another one is refused.
+    """
 
     version: str | int | None = None
     alias: str | None = None
     variant: str | None = None
+    digest: str | None = None
 
 
 class Admin:
@@ -59,7 +67,9 @@ class Admin:
         wanted = _load_request(await read_body(request, MAX_BODY))
         version = None if wanted.version is None else str(wanted.version)
         name = request.path_params["name"]
-        return await self._host.load(name, version=version, alias=wanted.alias, variant=wanted.variant)
+        return await self._host.load(
+            name, version=version, alias=wanted.alias, variant=wanted.variant, digest=wanted.digest
+        )
 
     async def rollback(self, request: Request) -> Response:
         """``POST /admin/models/{name}/rollback``."""

@@ -87,9 +87,22 @@ class ModelHost:
     # -- administration ----------------------------------------------------------------------------------------
 
     async def load(
-        self, name: str, *, version: str | None = None, alias: str | None = None, variant: str | None = None
+        self,
+        name: str,
+        *,
+        version: str | None = None,
+        alias: str | None = None,
+        variant: str | None = None,
+        digest: str | None = None,
     ) -> dict[str, Any]:
         """Load, verify, self-test and then serve a version.
+
+        Args:
+            name: The model.
+            version: Which version; ``None``: the one that ``alias`` points to.
+            alias: Alias in the registry.
+            variant: Which variant; ``None``: the release's default.
+            digest: Digest that the release must have; ``None``: whatever the registry says.
 
         Returns:
             What is served now, what was before, whether anything changed, and the seconds that it took.
@@ -105,7 +118,7 @@ class ModelHost:
         start = time.perf_counter()
         async with self._lock(name):
             before = self.models.get(name)
-            model = await self._in_thread(self._prepare, name, version, alias, variant)
+            model = await self._in_thread(self._prepare, name, version, alias, variant, digest)
             same = before is not None and (before.label, before.digest) == (model.label, model.digest)
             if not same:
                 await self._swap(name, model, before)
@@ -117,10 +130,12 @@ class ModelHost:
             "seconds": round(time.perf_counter() - start, 4),
         }
 
-    def _prepare(self, name: str, version: str | None, alias: str | None, variant: str | None) -> ServedModel:
+    def _prepare(
+        self, name: str, version: str | None, alias: str | None, variant: str | None, digest: str | None
+    ) -> ServedModel:
         if version is None:
             version = self.library.source.resolve(name, alias or "champion")
-        release = self.library.fetch(name, check_version(version), variant)
+        release = self.library.fetch(name, check_version(version), variant, digest)
         return load_model(release, name, version)
 
     async def _swap(self, name: str, model: ServedModel, before: ServedModel | None) -> None:

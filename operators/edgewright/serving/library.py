@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgewright.errors import ConfigError, DamagedArtifact, SystemFault
+from edgewright.errors import ConfigError, DamagedArtifact, DeployRejected, SystemFault
 from edgewright.serving.release import Release, read_manifest, read_release
 from edgewright.serving.sources import Source
 
@@ -55,8 +55,14 @@ class Library:
         """Return where a version is kept."""
         return self.root / check_name(name) / check_version(version)
 
-    def fetch(self, name: str, version: str, variant: str | None) -> Release:
+    def fetch(self, name: str, version: str, variant: str | None, wanted: str | None = None) -> Release:
         """Return a verified release, downloaded unless the same one is here already.
+
+        Args:
+            name: The model.
+            version: Its version.
+            variant: Which variant; ``None``: the release's default.
+            wanted: Digest that the release must have; ``None``: whatever the registry says.
 
         Raises:
             NotFound: the registry has no such version.
@@ -65,6 +71,11 @@ class Library:
             DeployRejected: the variant is not there or cannot be served.
         """
         folder, digest = self.folder(name, version), self.source.digest(name, version)
+        if wanted and digest != wanted:
+            raise DeployRejected(
+                f"version {version} in the service's registry has the digest {digest}, wanted was {wanted}",
+                hint="the service and the pipeline use different registries",
+            )
         if self._matches(folder, digest):
             with contextlib.suppress(DamagedArtifact):  # damaged since: fetched again below
                 return read_release(folder, variant)

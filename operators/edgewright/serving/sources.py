@@ -108,10 +108,10 @@ class RegistrySource:
         Raises:
             NotFound: there is no such model or alias.
         """
-        version = self._registry.by_alias(name, alias)
-        if version is None:
-            raise NotFound(f"the model {name} has no alias {alias}", hint="publish a version with this alias first")
-        return str(version.version)
+        for version in self._registry.versions(name):
+            if alias in version.aliases:
+                return str(version.version)
+        raise NotFound(f"the model {name} has no alias {alias}", hint="publish a version with this alias first")
 
     def digest(self, name: str, version: str) -> str:
         """Return the digest of a version.
