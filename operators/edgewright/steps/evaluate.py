@@ -89,7 +89,6 @@ def run(config: EvaluateConfig, context: StepContext) -> StepOutput:
             str(config.model.meta["mlflow_run_id"]),
             {**found.measured, **found.differences},
             {folder / "report.html": "evaluation", folder / "metrics.json": "evaluation"},
-            context.store,
         )
         notes += [note] if note else []
     measured = {"rows": float(len(y)), **found.measured, **found.differences}

@@ -303,7 +303,7 @@ def _output(
     if run_id and context.request.tracking_uri:
         named = {f"{config.target}/{name}": value for name, value in measured.items()}
         files = {folder / "report.html": f"variants/{config.target}"}
-        note = add_to_run(context.request.tracking_uri, str(run_id), named, files, context.store)
+        note = add_to_run(context.request.tracking_uri, str(run_id), named, files)
         notes += [note] if note else []
     return StepOutput(outputs, measured, gates=gates, notes=notes)
 

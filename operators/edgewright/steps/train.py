@@ -53,7 +53,6 @@ def run(config: TrainConfig, context: StepContext) -> StepOutput:
         identity=request.identity.key,
         name=f"{request.identity.task_id} {request.identity.run_id}",
         tags=_lineage(config, context),
-        store=context.store,
     ) as tracked:
         data = TrainingData(dataset, problem, seed=config.seed, sink=tracked, source_folder=context.source_folder)
         tracked.log_params(config.args)
