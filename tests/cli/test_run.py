@@ -194,7 +194,7 @@ def test_a_train_function_that_raises_is_the_users_fault(workplace):
 def test_what_the_users_code_prints_does_not_spoil_the_json(workplace):
     (workplace.pipeline / "model.py").write_text("print('hello')\ndef fit(data, alpha):\n    print('hi')\n")
     document = workplace.run("--until", "model", code=1)
-    assert "returned None" in document["tasks"][2]["error"]
+    assert "model.py:fit returned nothing" in document["tasks"][2]["error"]
 
 
 def test_deploying_without_a_service_says_how_to_start_one(first_run, shared_workplace):

@@ -5,13 +5,20 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from edgewright.cli.source import git_state
+from edgewright.cli.source import source_of
+from edgewright.spec.pipeline import Pipeline
 
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     done = subprocess.run(["git", *identity, "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def git_state(folder: str) -> tuple[str | None, bool | None]:
+    source = source_of(Pipeline("p", Path(folder) / "pipeline.yaml", "", "0" * 64))
+    assert source.folder == folder
+    return source.commit, source.dirty
 
 
 def test_commit_and_dirty_concern_the_folder_alone(tmp_path: Path):

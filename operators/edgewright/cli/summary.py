@@ -178,7 +178,8 @@ def _release_text(summary: Mapping[str, Any]) -> str:
         alias = f" as {release['alias']}" if release["alias"] else " without an alias"
         lines.append(_row("registry", f"{release['name']} version {release['version']}{alias}"))
     if deployment:
-        lines.append(_row("deployed", ", ".join(f"{key} {value}" for key, value in deployment.items())))
+        model = f"version {deployment.get('model_version')}, variant {deployment.get('variant')}"
+        lines.append(_row("deployed", f"{deployment.get('service')} at {deployment.get('url')}: {model}"))
     return "\n".join(lines)
 
 
