@@ -126,7 +126,10 @@ def _variant(folder: Path, manifest: dict[str, Any], what: str) -> Path:
         # never a pickle: somebody else may have registered it
         if name and (place / "model.onnx").is_file():
             return place
-    raise DataError(f"the champion {what} has no ONNX variant, so it cannot be measured here")
+    raise DataError(
+        f"the champion {what} has no ONNX variant, so it cannot be measured here",
+        hint="publish one beside it: a quantize task with target: onnx",
+    )
 
 
 def fits(model: LoadedModel, problem: str, columns: list[str], what: str) -> UserFault | None:

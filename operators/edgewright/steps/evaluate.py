@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgewright.errors import DataError, GateResult
+import pandas as pd
+
+from edgewright.errors import DataError, EdgewrightError, GateResult
 from edgewright.spec.gates import check_gates
 from edgewright.spec.steps.evaluate import CLASSIFICATION_METRICS, METRICS, REGRESSION_METRICS, EvaluateConfig
 from edgewright.steps import metrics, plots
@@ -72,13 +74,12 @@ def run(config: EvaluateConfig, context: StepContext) -> StepOutput:
         Unavailable: the registry or MLflow does not answer.
     """
     dataset = Dataset.open(context.fetch(config.data))
-    part = dataset.evaluation_part()
-    frame, y = dataset.frame(part), dataset.y(part)
+    part, frame, y = metrics.held_out(dataset)
     model = load_model(context.fetch(config.model))
     truth = metrics.compare(model, frame, y, config.positive)
     found = Evaluation(part, truth, metrics.measure(truth))
     found.slices = metrics.slices(truth, frame, config.slices)
-    _against_champion(found, config, context, dataset, part)
+    _against_champion(found, config, context, frame, y)
     gates = judge(found, config)
     folder = context.folder("report")
     _report(found, gates, model, config, context).write(folder)
@@ -108,7 +109,7 @@ def _meta(found: Evaluation, gates: list[GateResult]) -> dict[str, Any]:
 
 
 def _against_champion(
-    found: Evaluation, config: EvaluateConfig, context: StepContext, dataset: Dataset, part: str
+    found: Evaluation, config: EvaluateConfig, context: StepContext, frame: pd.DataFrame, y: pd.Series[Any]
 ) -> None:
     search: Search = find_champion(config, context)
     found.note = search.note
@@ -116,14 +117,13 @@ def _against_champion(
         found.notes.append(search.note)
         return
     name = f"{search.champion.name} version {search.champion.version}"
-    frame, y = dataset.frame(part), dataset.y(part)
     try:
         champion = load_champion(search.champion, context)
         problem = fits(champion, found.truth.problem, list(frame.columns), name)
         if problem is not None:
             raise problem
         found.champion = metrics.measure(metrics.compare(champion, frame, y, config.positive))
-    except DataError as error:
+    except EdgewrightError as error:
         if compares(config):
             raise
         found.note = f"not compared: {error.message}"

@@ -17,13 +17,16 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from edgewright.errors import ConfigError, DataError
 from edgewright.steps.models import LoadedModel, Problem, plain
+
+if TYPE_CHECKING:
+    from edgewright.steps.data import Dataset
 
 #: A numeric column with no more values than this is a code, and is sliced by value.
 _FEW = 6
@@ -89,6 +92,19 @@ def compare(model: LoadedModel, frame: pd.DataFrame, y: pd.Series[Any], positive
     places = {value: index for index, value in enumerate(classes)}
     indices = np.array([places[plain(value)] for value in y], dtype=np.int64)
     return Truth(problem, classes, indices, scores, _positive(classes, positive))
+
+
+def held_out(dataset: Dataset) -> tuple[str, pd.DataFrame, pd.Series[Any]]:
+    """Return the part on which models are measured: its name, its rows, and their labels.
+
+    Raises:
+        DataError: the dataset has no such part, or no label.
+    """
+    part = dataset.evaluation_part()
+    if dataset.label is None:
+        raise DataError("the dataset has no label", hint="say label: in the ingest task's with:")
+    frame = dataset.frame(part)
+    return part, frame, frame[dataset.label]
 
 
 def _positive(classes: list[Any], positive: Any) -> int:

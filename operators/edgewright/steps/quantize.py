@@ -82,8 +82,7 @@ def run(config: QuantizeConfig, context: StepContext) -> StepOutput:
     """
     target = find_target(config.target)
     dataset = Dataset.open(context.fetch(config.data))
-    part = dataset.evaluation_part()
-    rows = Rows(part, dataset.frame(part), dataset.y(part))
+    rows = Rows(*metrics.held_out(dataset))
     source = load_model(context.fetch(config.model))
     train = dataset.frame("train")
     exported = _export(source, train, config)
