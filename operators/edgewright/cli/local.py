@@ -70,6 +70,7 @@ class TaskOutcome:
             "reason": self.reason or None,
             "error": None if self.error is None else str(self.error),
             "result": self.result,
+            "value": None if self.task.is_step else self.value,
         }
 
 
