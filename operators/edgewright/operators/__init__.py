@@ -1,1 +1,43 @@
-"""Airflow operators: one a step over one shared base."""
+"""Airflow operators: one a step over one shared base.
+
+Names are imported when they are first used, because every Airflow process reads :mod:`edgewright.operators.provider`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgewright.operators.base import StepOperator
+    from edgewright.operators.steps import (
+        DeployOperator,
+        EvaluateOperator,
+        IngestOperator,
+        PublishOperator,
+        QuantizeOperator,
+        TrainOperator,
+        TransformOperator,
+        ValidateOperator,
+    )
+
+__all__ = [
+    "DeployOperator",
+    "EvaluateOperator",
+    "IngestOperator",
+    "PublishOperator",
+    "QuantizeOperator",
+    "StepOperator",
+    "TrainOperator",
+    "TransformOperator",
+    "ValidateOperator",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "StepOperator":
+        from edgewright.operators import base as module
+    else:
+        from edgewright.operators import steps as module  # type: ignore[no-redef]
+    return getattr(module, name)

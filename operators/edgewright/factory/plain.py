@@ -1,0 +1,140 @@
+"""Any Airflow operator as a task of a pipeline: literal unless marked, as Airflow 3.4 reads its own YAML.
+
+Only fields with a marker are templates, and inside of them only what is marked. ``{{ params.X }}`` alone is the typed
+param itself, as everywhere in a pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow.sdk import BaseOperator, XComArg, literal
+
+from edgewright.errors import ConfigError, Fault, SpecError
+from edgewright.factory.arguments import coerced, dotted
+from edgewright.operators.base import StepOperator
+from edgewright.operators.values import pull
+from edgewright.spec.markers import encode
+from edgewright.spec.pipeline import Constant, Reference, Task, Template
+from edgewright.steps.request import pure_param
+
+EMPTY = "airflow.providers.standard.operators.empty.EmptyOperator"
+
+
+@dataclass(frozen=True)
+class TypedParam:
+    """A param of the run with its type; Airflow asks such values to resolve themselves."""
+
+    name: str
+    text: str
+
+    def resolve(self, context: Any) -> Any:
+        """Return the param's value."""
+        return context["params"][self.name]
+
+    def serialize(self) -> dict[str, str]:
+        """Return how the value is shown in a serialized Dag."""
+        return {"$t": self.text}
+
+
+@dataclass(frozen=True)
+class NamedOutput:
+    """One named output of a task: a pushed key, or an entry of what it returned."""
+
+    task: str
+    key: str
+
+    def resolve(self, context: Any) -> Any:
+        """Return the output."""
+        return pull(context, Reference(self.task, self.key))
+
+    def serialize(self) -> Any:
+        """Return how the value is shown in a serialized Dag."""
+        return encode(Reference(self.task, self.key))
+
+
+def build_operator(
+    task: Task, arguments: Mapping[str, Any], operators: Mapping[str, BaseOperator], file: str
+) -> BaseOperator:
+    """Return the operator of a task that is no step.
+
+    Args:
+        task: The task.
+        arguments: Its task-level arguments, ready for Airflow.
+        operators: The tasks before it.
+        file: The document, for messages.
+
+    Raises:
+        ConfigError: there is no such operator, or it refuses its arguments.
+        SpecError: a marker stands in a field that Airflow does not render.
+    """
+    where = f"{file}:{task.position.line}:{task.position.column}"
+    operator_class = dotted(task.uses or EMPTY, where)
+    if not (isinstance(operator_class, type) and issubclass(operator_class, BaseOperator)):
+        raise ConfigError(f"{task.uses} is no operator", where=where)
+    if issubclass(operator_class, StepOperator):
+        raise ConfigError(f"{task.uses} is a step", where=where, hint=f"write uses: {operator_class.step}")
+    marked = {name for name, value in task.config.items() if _is_marked(value)}
+    _refuse_marked(task, operator_class, marked, file)
+    literals = {name: _literal(value) for name, value in task.config.items() if name not in marked}
+    values = {
+        **coerced(operator_class, literals),
+        **{name: _lowered(task.config[name], operators) for name in sorted(marked)},
+    }
+    try:
+        operator = operator_class(task_id=task.id, **values, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{task.uses}: {error}", where=where) from error
+    # a field that the document sets is a template only if it is marked; the operator's own defaults still render
+    operator.template_fields = tuple(f for f in operator.template_fields if f not in task.config or f in marked)
+    operator.template_ext = ()
+    return operator
+
+
+def _refuse_marked(task: Task, operator_class: type[BaseOperator], marked: set[str], file: str) -> None:
+    fields = set(operator_class.template_fields)
+    faults = [
+        Fault(
+            file, task.position.line, task.position.column, f"{task.id}.with.{name}",
+            f"{operator_class.__name__} does not render {name}, so $x and $t cannot be used there",
+            f"it renders: {', '.join(sorted(fields)) or 'nothing'}", code="not-templated",
+        )
+        for name in sorted(marked - fields)
+    ]  # fmt: skip
+    if faults:
+        raise SpecError(faults)
+
+
+def _is_marked(value: Any) -> bool:
+    if isinstance(value, (Reference, Template)):
+        return True
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return any(_is_marked(item) for item in items)
+
+
+def _literal(value: Any) -> Any:
+    if isinstance(value, Constant):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    return value
+
+
+def _lowered(value: Any, operators: Mapping[str, BaseOperator]) -> Any:
+    """Return a value of a field that Airflow renders: what is not marked is kept from being rendered."""
+    if isinstance(value, Reference):
+        return XComArg(operators[value.task]) if value.key is None else NamedOutput(value.task, value.key)
+    if isinstance(value, Template):
+        name = pure_param(value.text)
+        return TypedParam(name, value.text) if name is not None else value.text
+    if isinstance(value, Constant):
+        return literal(value.value)
+    if isinstance(value, Mapping):
+        return {key: _lowered(item, operators) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_lowered(item, operators) for item in value]
+    return literal(value)

@@ -1,0 +1,98 @@
+"""Stubs: one small Python file a pipeline, because Airflow 3.3 finds Dags in nothing else.
+
+A stub holds the YAML text, so the code view shows it and a worker needs nothing more, and the digest of the
+pipeline's folder, so that it changes whenever the user's code or data change.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+from edgewright.errors import SpecError, UserFault
+from edgewright.spec import parse_pipeline
+from edgewright.spec.load import load_pipeline
+
+SUFFIX = ".py"
+_TEMPLATE = """\
+# An Airflow Dag, made by Edgewright from {name}; edit that file, not this one.
+# sha256 of its folder: {digest}
+from edgewright.factory import load_stub
+
+load_stub(globals(), __file__, {name!r}, {text}{last_good})
+"""
+
+
+def stub_name(document: str) -> str:
+    """Return the name of a document's stub; it tells the document's, because import errors show it."""
+    return document + SUFFIX
+
+
+def quoted(text: str) -> str:
+    """Return Python source for a text, as readable as can be."""
+    for quotes in ('"""', "'''"):
+        source = f"{quotes}\\\n{text}{quotes}"
+        if "\\" not in text and quotes not in text and "\r" not in text and "\0" not in text:
+            try:
+                if ast.literal_eval(source) == text:
+                    return source
+            except (SyntaxError, ValueError):
+                continue
+    lines = text.splitlines(keepends=True) or [""]
+    return "(\n" + "\n".join(f"    {line!r}" for line in lines) + "\n)"
+
+
+def render_stub(name: str, text: str | None, folder_digest: str, last_good: str | None = None) -> str:
+    """Return the source of a stub.
+
+    Args:
+        name: The document's file name.
+        text: Its text; ``None`` where it cannot be read as UTF-8.
+        folder_digest: sha256 over its folder.
+        last_good: Which version was the last without faults, for a document that has some now.
+    """
+    return _TEMPLATE.format(
+        name=name,
+        digest=folder_digest,
+        text="None" if text is None else quoted(text),
+        last_good="" if last_good is None else f", last_good={last_good!r}",
+    )
+
+
+class BrokenPipeline(UserFault):
+    """A pipeline has faults; runs go on with the version before. Raised while Airflow imports its stub."""
+
+
+def load_stub(
+    namespace: MutableMapping[str, Any], stub: str, name: str, text: str | None, *, last_good: str | None = None
+) -> None:
+    """Put a pipeline's Dag into the module that a stub is.
+
+    Args:
+        namespace: The stub's ``globals()``.
+        stub: Its ``__file__``; the pipeline's folder is the folder that it stands in.
+        name: The document's file name.
+        text: The document.
+        last_good: Which version was the last without faults.
+
+    Raises:
+        SpecError: with every fault of the document.
+        BrokenPipeline: the same, where an earlier version was good.
+        ConfigError: an operator that it names does not exist.
+    """
+    from edgewright.factory.dag import build_dag
+
+    file = Path(stub).with_name(name)
+    try:
+        pipeline = load_pipeline(file) if text is None else parse_pipeline(text, file, shown=name)
+        dag = build_dag(pipeline)
+    except UserFault as error:
+        if last_good is None:
+            raise
+        raise BrokenPipeline(str(error), hint=f"the last good version is {last_good}") from None
+    namespace["dag"] = dag
+
+
+__all__ = ["BrokenPipeline", "SpecError", "load_stub", "quoted", "render_stub", "stub_name"]

@@ -1,0 +1,342 @@
+"""What the operators of all steps have in common: from a task of a Dag to a request, and from a result to XCom.
+
+Delivery: a step's result document is in the artifact store before the task ends, and in XCom also when a gate failed,
+so links and later tasks can look at it. Faults of the user (configuration, data, code, gates) fail the task for good;
+faults of the system are tried again as the task's ``retries`` say.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from edgewright.artifacts.digest import digest_json, sha256_file
+from edgewright.errors import ConfigError, EdgewrightError, Fault, GateFailed, Skipped, UserFault
+from edgewright.operators.links import ArtifactsLink, MlflowLink, ReportLink
+from edgewright.operators.values import pull, returned, to_markers
+from edgewright.spec.code import EntryPoints
+from edgewright.spec.faults import Faults
+from edgewright.spec.markers import decode
+from edgewright.spec.pipeline import Constant, Reference
+from edgewright.spec.step_config import check_with
+from edgewright.spec.steps import STEPS
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from edgewright.steps.contract import Source, StepRequest, StepResult
+
+log = logging.getLogger("edgewright.operators")
+_CACHE = ("use", "refresh", "off")
+#: Key of a run's conf that is ours: ``{"edgewright": {"cache": "off"}}``.
+CONF_KEY = "edgewright"
+
+
+class _Unset:
+    """An argument that was not given, so that the step's own default holds."""
+
+    def __repr__(self) -> str:
+        return "the step's default"
+
+
+UNSET: Any = _Unset()
+
+
+@dataclass(frozen=True)
+class PipelineSource:
+    """Where a YAML pipeline's task comes from.
+
+    Attributes:
+        folder: The pipeline's folder on this machine.
+        document: Name of its file in it.
+        digest: sha256 of its text.
+    """
+
+    folder: Path
+    document: str
+    digest: str
+
+
+class StepOperator(BaseOperator):
+    """Runs one step. Use the operator of the step (``TrainOperator``, ...) rather than this.
+
+    Args:
+        step: Short name of the step; the operators of the steps have it already.
+        config: The step's ``with:`` as a mapping; keyword arguments of the operators of the steps are put over it.
+            Values may hold other tasks' outputs; texts are Jinja templates, ``airflow.sdk.literal()`` keeps one as
+            it is.
+        folder: Folder of the user's code and small data, relative to the Dag's file. Default: the Dag file's folder.
+        cache: ``use`` results of earlier runs, ``refresh`` them, or leave the cache ``off``. A run may ask for another
+            one with its conf ``{"edgewright": {"cache": "off"}}``.
+        profile: Where to run; this release has ``local``.
+        origin: Set by the factory for tasks of a YAML pipeline: ``config`` then holds markers and texts are literal.
+
+    Raises:
+        ConfigError: at construction, with every fault of the configuration that can be known before a run.
+    """
+
+    step: ClassVar[str] = ""
+    template_fields = ("config",)
+    template_fields_renderers = {"config": "json"}
+    template_ext = ()
+    operator_extra_links = (MlflowLink(), ReportLink(), ArtifactsLink())
+    ui_color = "#e4f0fb"
+
+    def __init__(
+        self,
+        *,
+        config: Mapping[str, Any] | None = None,
+        folder: str | None = None,
+        cache: str = "use",
+        profile: str | None = None,
+        origin: PipelineSource | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.folder = folder
+        self.cache = cache
+        self.profile = profile
+        self._origin = origin
+        self._resolved: dict[str, Any] | None = None
+        self._fault: EdgewrightError | None = None
+        self.result: dict[str, Any] | None = None
+        sources: list[Any] = []
+        given = dict(config or {})
+        self.config = given if origin else {key: to_markers(value, sources, key) for key, value in given.items()}
+        # a template field is cut off at 4096 characters when a Dag is serialized; a digest is never cut, so that a
+        # change of any value makes a new version of the Dag
+        self.config_sha256 = digest_json(self.config)
+        self._check(literal=origin is not None)
+        for operator in dict.fromkeys(sources):
+            if not self._is_from_mapped:
+                self.set_upstream(operator)
+
+    @property
+    def _is_from_mapped(self) -> bool:
+        return bool(getattr(self, "_BaseOperator__from_mapped", False))
+
+    @classmethod
+    def get_serialized_fields(cls) -> frozenset[str]:
+        """Return the names of what a serialized Dag holds of this operator."""
+        return frozenset(super().get_serialized_fields() | {"config_sha256", "folder", "cache", "profile"})
+
+    # -- parse time --------------------------------------------------------------------------------------------
+
+    def _check(self, *, literal: bool) -> None:
+        where = f"{self.dag_id}.{self.task_id}" if self.has_dag() else self.task_id
+        if self.cache not in _CACHE:
+            raise ConfigError(f"cache: {self.cache!r} is not allowed", where=where, hint=f"one of {', '.join(_CACHE)}")
+        if literal:
+            return  # the document was validated as a whole
+        faults = Faults(where)
+        config = decode(self.config)
+        check_with(STEPS[self.step], config, (), faults)
+        folder = self._folder()
+        if folder is not None and folder.is_dir():
+            entries = EntryPoints(folder, faults)
+            for name in ("entry", "fit", "schema"):
+                if isinstance(config.get(name), str) and ".py:" in config[name]:
+                    entries.check(config[name], (name,))
+        if faults.found:
+            raise ConfigError("; ".join(_words(fault) for fault in faults.found), where=where)
+
+    def _folder(self) -> Path | None:
+        """Return the folder of the user's code as far as it is known before a run."""
+        if self._origin is not None:
+            return self._origin.folder
+        if not self.has_dag() or not self.dag.fileloc:
+            return Path(self.folder).resolve() if self.folder else None
+        return (Path(self.dag.fileloc).parent / (self.folder or ".")).resolve()
+
+    # -- rendering ---------------------------------------------------------------------------------------------
+
+    def render_template(
+        self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None
+    ) -> Any:
+        """Render a value; the step's configuration has rules of its own."""
+        if content is not self.config:
+            return super().render_template(content, context, jinja_env, seen_oids)
+        try:
+            self._resolved = self._resolve(context, jinja_env)
+        except EdgewrightError as error:
+            # execute() says it in one line; Airflow would print two tracebacks here and try again
+            self._fault = error
+            return content
+        return self._resolved
+
+    def _resolve(self, context: Context, jinja_env: Any = None) -> dict[str, Any]:
+        from edgewright.steps.request import resolve_config
+
+        env = jinja_env or self.get_template_env()
+        return resolve_config(
+            self.step,
+            self._with_pulled_keys(decode(self.config), context),
+            result_of=lambda task_id: returned(context, task_id),
+            render=lambda text: self._render_text(text, context, env),
+            params=_params(context, self),
+        )
+
+    def _render_text(self, text: str, context: Context, env: Any) -> Any:
+        import jinja2
+
+        try:
+            return self._render(env.from_string(text), context)
+        except jinja2.TemplateError as error:
+            raise ConfigError(f"template {text!r}: {error.message or error}") from error
+        except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+            raise ConfigError(f"template {text!r}: {type(error).__name__}: {error}") from error
+
+    def _with_pulled_keys(self, value: Any, context: Context) -> Any:
+        """Replace references to a key of an operator that is no step; results of steps know their keys themselves."""
+        if isinstance(value, Reference) and value.key is not None and not self._is_step(value.task):
+            return Constant(pull(context, value))
+        if isinstance(value, Mapping):
+            return {key: self._with_pulled_keys(item, context) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._with_pulled_keys(item, context) for item in value]
+        return value
+
+    def _is_step(self, task_id: str) -> bool:
+        task = self.dag.task_dict.get(task_id)
+        kind = getattr(task, "operator_class", type(task))
+        return isinstance(kind, type) and issubclass(kind, StepOperator)
+
+    # -- execution ---------------------------------------------------------------------------------------------
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the step and return its result document (references, digests and metrics, never data)."""
+        from edgewright.steps.execute import execute
+
+        try:
+            if self._fault is not None:
+                raise self._fault
+            if self.profile not in (None, "local"):
+                raise ConfigError(f"profile {self.profile!r} cannot be honoured by this release", hint="use local")
+            request = self.request(context)
+        except EdgewrightError as error:
+            self._end(error)
+        try:
+            result = execute(request)
+        except EdgewrightError as error:
+            self._keep_failed(request, context)
+            self._end(error)
+        except SystemExit as error:
+            raise AirflowFailException(f"the step called sys.exit({error.code!r})") from None
+        self.result = result.model_dump(mode="json")
+        _tell(result)
+        return self.result
+
+    def request(self, context: Context) -> StepRequest:
+        """Return what this task of this run asks of the step."""
+        from edgewright.installation import Installation
+        from edgewright.steps.contract import Identity, StepRequest
+
+        instance, run = context["ti"], context["dag_run"]
+        installation = Installation.load()
+        identity = Identity(
+            dag_id=instance.dag_id,
+            run_id=instance.run_id,
+            task_id=instance.task_id,
+            map_index=-1 if instance.map_index is None else instance.map_index,
+            try_number=instance.try_number,
+        )
+        # a run by hand reads the data as they are now, whatever interval its Dag's schedule would give it
+        moment = (None if run.run_type == "manual" else run.data_interval_end) or run.logical_date or run.run_after
+        return StepRequest(
+            step=self.step,
+            config=self._resolved if self._resolved is not None else self._resolve(context),
+            identity=identity,
+            source=self._code(),
+            store=installation.store,
+            tracking_uri=installation.tracking_uri,
+            params=_params(context, self),
+            data_time=moment.isoformat() if moment else None,
+            registered_model=self._registered_model(),
+            cache=self._cache_of_run(run.conf),  # type: ignore[arg-type]
+        )
+
+    def _code(self) -> Source:
+        from edgewright.steps.contract import Source
+        from edgewright.steps.revision import revision_of
+
+        folder = self._folder()
+        if folder is None or not folder.is_dir():
+            raise ConfigError(f"there is no folder {folder}", where=f"{self.task_id}.folder",
+                              hint="folder: is relative to the Dag's file")  # fmt: skip
+        commit, dirty = revision_of(folder)
+        if self._origin is not None:
+            document, digest = self._origin.document, self._origin.digest
+        else:
+            file = Path(self.dag.fileloc)
+            document, digest = file.name, sha256_file(file) if file.is_file() else ""
+        return Source(folder=str(folder), document=document, pipeline_digest=digest, commit=commit, dirty=dirty)
+
+    def _registered_model(self) -> str | None:
+        """Return the name that the Dag publishes under: what a model is compared with unless it says another."""
+        for task in self.dag.tasks:
+            if getattr(task, "step", None) == "publish" and isinstance(task.config.get("name"), str):  # type: ignore[union-attr]
+                return str(task.config["name"])  # type: ignore[union-attr]
+        return None
+
+    def _cache_of_run(self, conf: Mapping[str, Any] | None) -> str:
+        asked = (conf or {}).get(CONF_KEY) or {}
+        cache = asked.get("cache", self.cache) if isinstance(asked, Mapping) else None
+        if cache not in _CACHE:
+            raise ConfigError(f"the run's conf asks for {asked!r}", where=CONF_KEY,
+                              hint='such as {"edgewright": {"cache": "off"}}; use, refresh or off')  # fmt: skip
+        return str(cache)
+
+    def _keep_failed(self, request: StepRequest, context: Context) -> None:
+        """Push the document that a failed step left: its gates and its report are worth looking at."""
+        from edgewright.artifacts import ArtifactStore
+
+        try:
+            document = ArtifactStore(request.store).read_json(f"{request.identity.key}/result.json")
+        except EdgewrightError:
+            return
+        if isinstance(document, dict) and document["state"] != "success":
+            self.result = document
+            context["ti"].xcom_push(key="return_value", value=document)
+
+    def _end(self, error: EdgewrightError) -> NoReturn:
+        """End the task as Airflow understands it: skipped, failed for good, or to be tried again."""
+        if isinstance(error, Skipped):
+            raise AirflowSkipException(error.message) from None
+        if isinstance(error, GateFailed):
+            for gate in error.results:
+                log.log(logging.INFO if gate.passed else logging.ERROR, "gate: %s", gate)
+        if isinstance(error, UserFault):
+            raise AirflowFailException(str(error)) from None
+        raise AirflowException(f"{type(error).__name__}: {error}") from None
+
+
+def _params(context: Context, operator: BaseOperator) -> dict[str, Any]:
+    """Return the run's params; a key of its conf that is ours is no param."""
+    params = dict(context["params"])
+    if CONF_KEY in params and CONF_KEY not in operator.dag.params:
+        del params[CONF_KEY]
+    return params
+
+
+def _words(fault: Fault) -> str:
+    text = f"{fault.path}: {fault.message}" if fault.path else fault.message
+    text += f"; {fault.allowed}" if fault.allowed else ""
+    return f'{text}; did you mean "{fault.suggestion}"?' if fault.suggestion else text
+
+
+def _tell(result: StepResult) -> None:
+    """Write what people look for into the task's log."""
+    for note in result.notes:
+        log.info("%s", note)
+    for gate in result.gates:
+        value = "not measured" if gate.value is None else f"{gate.value:.6g}"
+        note = f" ({gate.note})" if gate.note else ""
+        log.info("gate passed: %s = %s %s %g%s", gate.metric, value, gate.operator, gate.limit, note)
+    for name, ref in result.outputs.items():
+        log.info("output %s: %s, %d bytes, sha256 %s", name, ref.kind, ref.size, ref.sha256[:12])

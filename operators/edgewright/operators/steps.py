@@ -1,0 +1,330 @@
+"""One operator a step, with the step's ``with:`` as keyword arguments.
+
+Arguments that are left out have the step's own defaults. An argument that takes an artifact takes another task or its
+``.output``; ``task.output["float"]`` takes an output by name. Further keyword arguments are those of
+:class:`~edgewright.operators.base.StepOperator` and of Airflow's ``BaseOperator``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from edgewright.operators.base import UNSET, StepOperator
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not UNSET}
+
+
+class IngestOperator(StepOperator):
+    """Reads data from anywhere into a versioned dataset with the parts ``train``, ``test`` and ``holdout``.
+
+    Args:
+        source: A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address.
+        format: ``auto``, ``csv``, ``parquet`` or ``jsonl``.
+        compression: ``auto``, ``none`` or ``gzip``.
+        label: Column that is to be predicted.
+        columns: Columns to keep, in this order. Default: all.
+        types: Types of columns where inference would guess wrong.
+        missing: Texts in a CSV that mean a missing value.
+        delimiter: Between the fields of a CSV.
+        encoding: Of a CSV or JSON lines.
+        split: How rows are divided, such as ``{"test": 0.25, "seed": 7, "stratify": True}``.
+        holdout: Second source whose rows become the part holdout.
+        minimum: Fewer rows than this skip the run: ``{"rows": 100, "per_class": 10}``.
+        max_bad_rows: Share of unreadable rows that is still let through (they are counted).
+        connection: Airflow connection with the credentials of the source.
+    """
+
+    step: ClassVar[str] = "ingest"
+
+    def __init__(
+        self,
+        *,
+        source: Any = UNSET,
+        format: Any = UNSET,  # noqa: A002
+        compression: Any = UNSET,
+        label: Any = UNSET,
+        columns: Any = UNSET,
+        types: Any = UNSET,
+        missing: Any = UNSET,
+        delimiter: Any = UNSET,
+        encoding: Any = UNSET,
+        split: Any = UNSET,
+        holdout: Any = UNSET,
+        minimum: Any = UNSET,
+        max_bad_rows: Any = UNSET,
+        connection: Any = UNSET,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = _given(
+            source=source,
+            format=format,
+            compression=compression,
+            label=label,
+            columns=columns,
+            types=types,
+            missing=missing,
+            delimiter=delimiter,
+            encoding=encoding,
+            split=split,
+            holdout=holdout,
+            minimum=minimum,
+            max_bad_rows=max_bad_rows,
+            connection=connection,
+        )
+        super().__init__(config={**(config or {}), **given}, **kwargs)
+
+
+class ValidateOperator(StepOperator):
+    """Keeps right rows, puts the others aside with the reason, passes or fails by a threshold.
+
+    Args:
+        data: The task that makes the dataset.
+        schema: pandera schema, such as schema.py:Bracelet.
+        columns: Rules by column, such as ``{"age": {"minimum": 0}}``.
+        max_rejected: Largest share of rejected rows that still passes.
+        min_class_share: Smallest share that a value of the label may have.
+        leakage: Refuse rows that occur in two parts.
+    """
+
+    step: ClassVar[str] = "validate"
+
+    def __init__(
+        self,
+        *,
+        data: Any = UNSET,
+        schema: Any = UNSET,
+        columns: Any = UNSET,
+        max_rejected: Any = UNSET,
+        min_class_share: Any = UNSET,
+        leakage: Any = UNSET,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = _given(
+            data=data,
+            schema=schema,
+            columns=columns,
+            max_rejected=max_rejected,
+            min_class_share=min_class_share,
+            leakage=leakage,
+        )
+        super().__init__(config={**(config or {}), **given}, **kwargs)
+
+
+class TransformOperator(StepOperator):
+    """Changes a dataset by a function of yours; what it fits, it fits on ``train`` only.
+
+    Args:
+        data: The task that makes the dataset.
+        entry: A function of yours as ``file.py:function``.
+        fit: A function of yours that learns from ``train``.
+        args: Keyword arguments of the functions.
+        frame: What the function gets: a pandas DataFrame of a whole part, or Arrow batches.
+    """
+
+    step: ClassVar[str] = "transform"
+
+    def __init__(
+        self,
+        *,
+        data: Any = UNSET,
+        entry: Any = UNSET,
+        fit: Any = UNSET,
+        args: Any = UNSET,
+        frame: Any = UNSET,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = _given(
+            data=data,
+            entry=entry,
+            fit=fit,
+            args=args,
+            frame=frame,
+        )
+        super().__init__(config={**(config or {}), **given}, **kwargs)
+
+
+class TrainOperator(StepOperator):
+    """Calls a function of yours on the part ``train`` and keeps the model that it returns.
+
+    Args:
+        data: The task that makes the dataset.
+        entry: A function of yours as file.py:function, relative to the pipeline's folder.
+        args: Keyword arguments of the function.
+        problem: auto: by the label's type.
+        seed: Seeds random and numpy before the function is called.
+        experiment: MLflow experiment. Default: the dag_id.
+    """
+
+    step: ClassVar[str] = "train"
+
+    def __init__(
+        self,
+        *,
+        data: Any = UNSET,
+        entry: Any = UNSET,
+        args: Any = UNSET,
+        problem: Any = UNSET,
+        seed: Any = UNSET,
+        experiment: Any = UNSET,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = _given(
+            data=data,
+            entry=entry,
+            args=args,
+            problem=problem,
+            seed=seed,
+            experiment=experiment,
+        )
+        super().__init__(config={**(config or {}), **given}, **kwargs)
+
+
+class EvaluateOperator(StepOperator):
+    """Measures a model on held-out rows and holds it against gates and the champion.
+
+    Args:
+        model: The task that makes the model.
+        data: The task that makes the dataset.
+        gates: Limits by metric, such as {accuracy: ">= 0.75"}. One that fails fails the task.
+        slices: Columns; every metric is also measured for each of their values (numbers by quartile).
+        positive: The label's value that counts as positive. Default: the larger one.
+        champion: Registered model to compare with. Default: the name that this pipeline publishes.
+    """
+
+    step: ClassVar[str] = "evaluate"
+
+    def __init__(
+        self,
+        *,
+        model: Any = UNSET,
+        data: Any = UNSET,
+        gates: Any = UNSET,
+        slices: Any = UNSET,
+        positive: Any = UNSET,
+        champion: Any = UNSET,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = _given(
+            model=model,
+            data=data,
+            gates=gates,
+            slices=slices,
+            positive=positive,
+            champion=champion,
+        )
+        super().__init__(config={**(config or {}), **given}, **kwargs)
+
+
+class QuantizeOperator(StepOperator):
+    """Compiles a model for its target and proves on held-out rows that it still works.
+
+    Args:
+        model: The task that makes the model.
+        data: The task that makes the dataset.
+        target: onnx, onnx-int8, or the name of another installed target.
+        method: static measures ranges on calibration rows; dynamic at run time.
+        per_channel: One scale for each output channel of a weight.
+        calibration: Rows for static quantization: ``{"rows": 256}``.
+        tolerance: Largest allowed difference between the source model's and the exported model's scores.
+        gates: Limits by metric, such as {accuracy: ">= 0.75"}. One that fails fails the task.
+    """
+
+    step: ClassVar[str] = "quantize"
+
+    def __init__(
+        self,
+        *,
+        model: Any = UNSET,
+        data: Any = UNSET,
+        target: Any = UNSET,
+        method: Any = UNSET,
+        per_channel: Any = UNSET,
+        calibration: Any = UNSET,
+        tolerance: Any = UNSET,
+        gates: Any = UNSET,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = _given(
+            model=model,
+            data=data,
+            target=target,
+            method=method,
+            per_channel=per_channel,
+            calibration=calibration,
+            tolerance=tolerance,
+            gates=gates,
+        )
+        super().__init__(config={**(config or {}), **given}, **kwargs)
+
+
+class PublishOperator(StepOperator):
+    """Registers a model's variants as one version, once, and moves the alias last.
+
+    Args:
+        models: The variants of one model, each another task's output.
+        name: Name of the registered model.
+        alias: Alias that moves to the new version; the old one gets the alias previous.
+        description: Text for the registered version.
+        tags: Tags of the registered version.
+    """
+
+    step: ClassVar[str] = "publish"
+
+    def __init__(
+        self,
+        *,
+        models: Any = UNSET,
+        name: Any = UNSET,
+        alias: Any = UNSET,
+        description: Any = UNSET,
+        tags: Any = UNSET,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = _given(
+            models=models,
+            name=name,
+            alias=alias,
+            description=description,
+            tags=tags,
+        )
+        super().__init__(config={**(config or {}), **given}, **kwargs)
+
+
+class DeployOperator(StepOperator):
+    """Makes a published version answer requests, or leaves everything as it was.
+
+    Args:
+        release: The task that publishes.
+        to: Where to: ``{"service": "bracelet"}``.
+        variant: Which variant is served. Default: the last one that was published.
+        timeout: Seconds that the service may take to load and test the model.
+    """
+
+    step: ClassVar[str] = "deploy"
+
+    def __init__(
+        self,
+        *,
+        release: Any = UNSET,
+        to: Any = UNSET,
+        variant: Any = UNSET,
+        timeout: Any = UNSET,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = _given(
+            release=release,
+            to=to,
+            variant=variant,
+            timeout=timeout,
+        )
+        super().__init__(config={**(config or {}), **given}, **kwargs)

@@ -1,0 +1,97 @@
+"""Between what a Dag author writes and the plain JSON with markers that an operator keeps.
+
+In a hand-written Dag a value may hold another task (or its ``.output``), and its texts are Jinja templates, as Airflow
+users expect. In a YAML pipeline every text is literal unless it is marked. Both end as the same markers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk import BaseOperator, XComArg, literal
+from airflow.sdk.bases.xcom import BaseXCom
+
+from edgewright.errors import ConfigError
+from edgewright.spec.markers import encode
+from edgewright.spec.pipeline import Constant, Reference, Template
+
+_Literal = type(literal(None))
+
+
+def to_markers(value: Any, sources: list[Any], where: str) -> Any:
+    """Return a value of a hand-written Dag as plain JSON with markers.
+
+    Args:
+        value: What the author wrote.
+        sources: Gets the operators whose output the value takes.
+        where: Name of the value, for messages.
+
+    Raises:
+        ConfigError: the value is nothing that JSON can say.
+    """
+    if isinstance(value, XComArg):
+        return encode(_reference(value, sources, where))
+    if isinstance(value, BaseOperator):
+        sources.append(value)
+        return encode(Reference(value.task_id))
+    if isinstance(value, _Literal):
+        return {"$const": value.value}
+    if isinstance(value, str):
+        return encode(Template(value)) if "{{" in value or "{%" in value else value
+    if isinstance(value, Mapping):
+        return {str(key): to_markers(item, sources, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_markers(item, sources, f"{where}.{index}") for index, item in enumerate(value)]
+    if isinstance(value, (Reference, Template, Constant)):
+        return encode(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    raise ConfigError(f"{type(value).__name__} is no value that a step can take", where=where,
+                      hint="text, numbers, lists, mappings, or another task's output")  # fmt: skip
+
+
+def _reference(value: XComArg, sources: list[Any], where: str) -> Reference:
+    key = getattr(value, "key", None)
+    if key is None:
+        raise ConfigError(
+            "a mapped or zipped output cannot be taken", where=where, hint="take task.output or task.output['key']"
+        )
+    operator = value.operator  # type: ignore[attr-defined]
+    sources.append(operator)
+    return Reference(operator.task_id, None if key == BaseXCom.XCOM_RETURN_KEY else key)
+
+
+def pull(context: Any, reference: Reference) -> Any:
+    """Return what a reference to a task that is no step of ours means: a pushed key, else an entry of what it returned.
+
+    Raises:
+        ConfigError: the task left nothing there.
+    """
+    instance = context["ti"]
+    if reference.key is not None:
+        pushed = instance.xcom_pull(task_ids=reference.task, key=reference.key)
+        if pushed is not None:
+            return pushed
+    value = returned(context, reference.task)
+    if reference.key is None:
+        return value
+    if isinstance(value, Mapping):
+        for place in (value, *(value.get(name) for name in ("outputs", "metrics", "tags"))):
+            if isinstance(place, Mapping) and reference.key in place:
+                return place[reference.key]
+    raise ConfigError(f"task {reference.task} has no output {reference.key}")
+
+
+def returned(context: Any, task_id: str) -> Any:
+    """Return what a task returned.
+
+    Raises:
+        ConfigError: it returned nothing: it was skipped, failed, or has no result.
+    """
+    value = context["ti"].xcom_pull(task_ids=task_id)
+    if value is None:
+        raise ConfigError(
+            f"the output of task {task_id} is not there", hint="it was skipped, it failed, or it returns nothing"
+        )
+    return value
