@@ -35,6 +35,7 @@ class FeatureTable:
         chosen = [features[i] for i in self._numbers]
         self._low = np.array([-np.inf if f.minimum is None else f.minimum for f in chosen], dtype=np.float32)
         self._high = np.array([np.inf if f.maximum is None else f.maximum for f in chosen], dtype=np.float32)
+        self._booleans = [column for column, feature in enumerate(chosen) if feature.type == "boolean"]
         self._may_miss = np.array([f.missing for f in chosen], dtype=bool)
 
     # -- columns -----------------------------------------------------------------------------------------------
@@ -111,6 +112,9 @@ class FeatureTable:
             raise self._value_faults(rows) from None
         unusable = ~np.isfinite(numbers)
         if unusable.any() and (np.isinf(numbers).any() or (unusable & ~self._may_miss).any()):
+            raise self._value_faults(rows)
+        flags = numbers[:, self._booleans]
+        if self._booleans and not ((flags == 0) | (flags == 1) | np.isnan(flags)).all():
             raise self._value_faults(rows)
         if self.numeric:
             return {"X": numbers}, numbers
@@ -197,6 +201,8 @@ def _usable(feature: Feature, cell: Any) -> bool:
         return isinstance(cell, str)
     if not _fits(feature.type, cell):
         return False
+    if feature.type == "boolean":
+        return bool(cell in (0, 1))
     # what does not fit into 32 bits becomes infinite
     return abs(cell) <= float(np.finfo(np.float32).max) and math.isfinite(cell)
 
@@ -205,7 +211,8 @@ def _fault(row: int, feature: Feature, cell: Any) -> dict[str, Any]:
     expected = _EXPECTED.get(feature.type, "text")
     if feature.missing:
         expected += " or null"
-    got = "a number that is too large" if feature.numeric and _fits(feature.type, cell) and cell is not None else None
+    number = feature.type in ("integer", "number") and type(cell) in (int, float)
+    got = "a number that is too large" if number else None
     text = f"row {row}: column {feature.name}: expected {expected}, got {got or shown(cell)}"
     return {"row": row, "column": feature.name, "expected": expected, "got": shown(cell), "message": text}
 

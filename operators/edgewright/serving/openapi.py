@@ -9,7 +9,7 @@ from edgewright.serving.host import ModelHost
 from edgewright.serving.model import ServedModel
 from edgewright.serving.release import Feature
 
-_TYPES = {"integer": "number", "number": "number", "boolean": "boolean"}
+_TYPES = {"integer": ["number"], "number": ["number"], "boolean": ["boolean", "integer"]}
 
 
 def build_openapi(host: ModelHost) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def row_schema(model: ServedModel) -> dict[str, Any]:
 
 
 def _feature(feature: Feature, example: dict[str, Any]) -> dict[str, Any]:
-    kind = _TYPES.get(feature.type, "string")
-    schema: dict[str, Any] = {"type": [kind, "null"] if feature.missing else kind}
+    kinds = _TYPES.get(feature.type, ["string"]) + (["null"] if feature.missing else [])
+    schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds}
     if feature.minimum is not None and feature.maximum is not None:
         # a range is what training saw, not what is allowed, so it is no minimum and maximum
         schema["description"] = f"{feature.minimum:g} to {feature.maximum:g} in training"

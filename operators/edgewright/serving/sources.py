@@ -108,13 +108,13 @@ class RegistrySource:
         Raises:
             NotFound: there is no such model or alias.
         """
-        for version in self._registry.versions(name):
-            if alias in version.aliases:
-                return str(version.version)
+        version = self._registry.by_alias(name, alias)
+        if version is not None:
+            return version.version
         raise NotFound(f"the model {name} has no alias {alias}", hint="publish a version with this alias first")
 
     def digest(self, name: str, version: str) -> str:
-        """Return the digest of a version.
+        """Return the digest of a version; empty where its registered tags hold none.
 
         Raises:
             NotFound: there is no such model or version.

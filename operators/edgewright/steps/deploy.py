@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgewright.artifacts import ArtifactRef
 from edgewright.errors import ConfigError, DamagedArtifact, DeployRejected, EdgewrightError, NotFound
@@ -17,6 +18,9 @@ from edgewright.spec.steps.deploy import DeployConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.service_client import ServiceClient
+
+if TYPE_CHECKING:
+    from edgewright.registry import Registry
 
 log = logging.getLogger("edgewright.steps")
 #: How far an answer may be from the published score (absolute plus relative): the service's own self-test is the fine
@@ -215,14 +219,27 @@ def put_alias_back(tracking_uri: str, wanted: Wanted) -> str:
         return "it had no alias, so the registry is as it was"
     if not tracking_uri:
         return "the run has no registry, so no alias was moved"
-    from edgewright.registry import Registry
+    from edgewright.registry import Registry, previous_of
 
-    registry = Registry(tracking_uri)
-    holders = {alias: version for version in registry.versions(wanted.name) for alias in version.aliases}
-    now, before = holders.get(wanted.alias), holders.get("previous")
-    if now is None or str(now.version) != wanted.version:
-        return f"the alias {wanted.alias} does not point to it, so the registry is as it was"
-    if before is None or str(before.version) == wanted.version:
-        return f"the alias {wanted.alias} stays with it, because there is no version before"
-    registry.set_alias(wanted.name, wanted.alias, str(before.version))
-    return f"the alias {wanted.alias} is back at version {before.version}"
+    registry, name, alias = Registry(tracking_uri), wanted.name, wanted.alias
+    now, before = registry.by_alias(name, alias), registry.by_alias(name, previous_of(alias))
+    if now is None or now.version != wanted.version:
+        return f"the alias {alias} does not point to it, so the registry is as it was"
+    if before is None or before.version == wanted.version:
+        return f"the alias {alias} stays with it, because there is no version before"
+    moves = registry.history(name, alias)
+    registry.set_alias(name, alias, before.version, by="deploy", why=f"a service refused version {wanted.version}")
+    _restore_previous(registry, wanted, before.version, moves)
+    return f"the alias {alias} is back at version {before.version}"
+
+
+def _restore_previous(registry: Registry, wanted: Wanted, now: str, moves: list[dict[str, str]]) -> None:
+    """Let ``previous`` mean what it meant before the refused version was published, not the refused version."""
+    from edgewright.registry import previous_of
+
+    alias = previous_of(str(wanted.alias))
+    registry.delete_alias(wanted.name, alias)
+    earlier = next((move["from"] for move in moves if move.get("to") == now and move.get("from")), None)
+    if earlier and earlier != wanted.version:
+        with contextlib.suppress(NotFound):
+            registry.set_alias(wanted.name, alias, earlier, by="deploy", why="a service refused the version after it")
