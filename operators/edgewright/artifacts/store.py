@@ -92,6 +92,7 @@ class ArtifactStore:
         """
         with _store_errors("cannot store an artifact", self.root):
             files = describe_tree(folder)
+            files.pop(MANIFEST, None)  # of a folder that was fetched: the same contents have the same digest
             digest = digest_tree(files)
             ref = ArtifactRef(
                 kind=kind,

@@ -131,7 +131,8 @@ class Connection:
             self._healthy_at = time.monotonic()
 
     def _open(self) -> MlflowClient:
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        for name in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         # it announces a wait of 300 seconds that it never makes for us
         logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
         from mlflow.tracking import MlflowClient
@@ -211,7 +212,7 @@ def _has_tables(file: Path) -> bool:
         return False
     try:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)) as database:
-            return database.execute("select count(*) from alembic_version").fetchone()[0] > 0
+            return bool(database.execute("select count(*) from alembic_version").fetchone()[0])
     except sqlite3.Error:
         return False
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from edgewright.artifacts import digest_json
 from edgewright.artifacts.digest import describe_tree
+from edgewright.artifacts.store import MANIFEST as STORE_MANIFEST
 from edgewright.errors import ConfigError, DamagedArtifact
 from edgewright.registry.card import model_card
 from edgewright.registry.mlmodel import signature, write_mlmodel
@@ -105,7 +106,9 @@ def read_variants(folders: Sequence[Path]) -> list[Variant]:
 def _read_variant(folder: Path) -> Variant:
     try:
         document = json.loads((folder / "model.json").read_bytes())
-        variant = Variant(folder, document, describe_tree(folder))
+        files = describe_tree(folder)
+        files.pop(STORE_MANIFEST, None)  # the artifact store's own, not the model's
+        variant = Variant(folder, document, files)
         if not _TARGET.fullmatch(variant.target) or document["file"] not in variant.files:
             raise ValueError(f"target {variant.target!r}, file {document['file']!r}")
         if variant.files[document["file"]]["sha256"] != document["sha256"]:

@@ -1,0 +1,219 @@
+"""``publish``: register all variants of a model as one version, with its history, once; the alias moves last.
+
+Where the facts come from: the results that the other tasks of the same run left in the artifact store. The task that
+made a model says which dataset it was made from; the ``evaluate`` tasks that took one of the models say how good it is.
+A model that comes from elsewhere (a reference given by hand) is published as well, with what its reference says.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgewright.artifacts import ArtifactRef
+from edgewright.errors import ConfigError, DamagedArtifact
+from edgewright.registry import Registry
+from edgewright.registry.publish import Published, Publishing, publish
+from edgewright.registry.release import MANIFEST, Facts, Variant, build_release, read_variants
+from edgewright.spec.steps.publish import PublishConfig
+from edgewright.steps.context import StepContext
+from edgewright.steps.contract import StepOutput
+from edgewright.steps.golden import golden_rows, score_golden
+from edgewright.steps.run_record import RunRecord, TaskRecord, family
+
+log = logging.getLogger("edgewright.steps")
+
+
+@dataclass(frozen=True)
+class _History:
+    """What is known about the models.
+
+    Attributes:
+        facts: For the manifest.
+        data: Dataset for the self-test, if one is known.
+        mlflow_run_id: Training run, if known.
+    """
+
+    facts: Facts
+    data: ArtifactRef | None
+    mlflow_run_id: str
+
+
+def run(config: PublishConfig, context: StepContext) -> StepOutput:
+    """Publish a release.
+
+    Raises:
+        ConfigError: the models are no variants of one model, or there is no registry here.
+        Unavailable: MLflow does not answer; trying again goes on where this try ended.
+        DamagedArtifact: what the registry holds under this digest is damaged.
+    """
+    if not context.request.tracking_uri:
+        raise ConfigError(
+            "there is no model registry here", where="publish", hint="set EDGEWRIGHT_TRACKING_URI, or `edgewright up`"
+        )
+    variants = read_variants([context.fetch(ref) for ref in config.models])
+    history = _history(config, context)
+    folder = context.folder("release")
+    manifest, notes = _build(folder, config, context, variants, history)
+    registry = Registry(context.request.tracking_uri)
+    found = publish(registry, context.store, _publishing(config, context, folder, manifest, history))
+    if not found.created:
+        # what is registered counts: the folder of this run tells of another run's lineage
+        folder = _registered(registry, found, context)
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    for note in found.notes:
+        context.note("%s", note)
+    return _output(config, context, folder, manifest, found, history, [*notes, *found.notes])
+
+
+def _build(
+    folder: Path, config: PublishConfig, context: StepContext, variants: list[Variant], history: _History
+) -> tuple[dict[str, Any], list[str]]:
+    data = context.fetch(history.data) if history.data is not None else None
+    rows, source = golden_rows(data, variants[0].document["features"])
+    # every folder here came out of this installation's own store, which compared the digests
+    golden, notes = score_golden(variants, rows, source, {variant.target for variant in variants})
+    if data is None:
+        notes.append("no task of this run says which data the model was measured on: its self-test has made-up rows")
+    manifest = build_release(folder, config.name, variants, golden, history.facts)
+    if manifest["default_variant"] is None:
+        notes.append("no variant can be loaded by the prediction service: add a quantize task (target onnx)")
+    return manifest, notes
+
+
+def _publishing(
+    config: PublishConfig, context: StepContext, folder: Path, manifest: dict[str, Any], history: _History
+) -> Publishing:
+    identity = context.request.identity
+    return Publishing(
+        name=config.name,
+        digest=manifest["digest"],
+        folder=folder,
+        alias=config.alias,
+        experiment=identity.dag_id,
+        run_id=history.mlflow_run_id,
+        data_time=context.request.data_time,
+        description=config.description or f"Published by {identity.dag_id}, run {identity.run_id}",
+        tags=_tags(manifest),
+        own_tags=config.tags,
+        by=f"{identity.dag_id}/{identity.run_id}/{identity.task_id}",
+    )
+
+
+def _tags(manifest: dict[str, Any]) -> dict[str, str]:
+    tags = {
+        "targets": ",".join(variant["target"] for variant in manifest["variants"]),
+        "default_variant": manifest["default_variant"] or "",
+        "gates": _gate_summary(manifest["evaluation"]["gates"]),
+    }
+    tags |= {name: str(value) for name, value in manifest["lineage"].items() if value not in (None, "")}
+    tags |= {f"metric.{name}": f"{value:.6g}" for name, value in manifest["evaluation"]["metrics"].items()}
+    return tags
+
+
+def _gate_summary(gates: list[dict[str, Any]]) -> str:
+    passed = sum(gate["passed"] for gate in gates)
+    return f"{passed} of {len(gates)} passed" if gates else ""
+
+
+def _registered(registry: Registry, found: Published, context: StepContext) -> Path:
+    try:
+        return registry.download(found.version, context.folder("registered"))
+    except DamagedArtifact as error:
+        raise DamagedArtifact(
+            f"these models are registered as version {found.version.version}, and what is there is damaged: "
+            f"{error.message}",
+            where=found.version.uri,
+            hint="delete that version in MLflow, then run this task again",
+        ) from error
+
+
+def _output(
+    config: PublishConfig,
+    context: StepContext,
+    folder: Path,
+    manifest: dict[str, Any],
+    found: Published,
+    history: _History,
+    notes: list[str],
+) -> StepOutput:
+    version = found.version
+    meta = {
+        "name": config.name,
+        "version": version.version,
+        "digest": manifest["digest"],
+        "variants": [variant["target"] for variant in manifest["variants"]],
+        "default_variant": manifest["default_variant"],
+    }
+    tags = {
+        "model_name": config.name,
+        "model_version": version.version,
+        "release_digest": manifest["digest"],
+        "registration": "created" if found.created else "reused",
+    }
+    if config.alias:
+        tags["alias" if config.alias in version.aliases else "alias_not_moved"] = config.alias
+    if history.mlflow_run_id:
+        tags["mlflow_run_id"] = history.mlflow_run_id
+    metrics = {"variants": float(len(manifest["variants"]))}
+    return StepOutput({"release": context.put(folder, "bundle", meta)}, metrics, tags, notes=notes)
+
+
+# -- where the models come from ------------------------------------------------------------------------------------
+
+
+def _history(config: PublishConfig, context: StepContext) -> _History:
+    record = RunRecord(context.store, context.request.identity)
+    models = [ref.sha256 for ref in config.models]
+    makers = record.ancestors(models)
+    judges = record.evaluations(family(record, models))
+    training = next((task for task in makers if task.result.step == "train"), None)
+    # what was used to measure counts first: evaluate, then quantize, then train (which names the same dataset)
+    data = next((ref for task in [*judges, *makers] if (ref := task.input("data")) is not None), None)
+    run_id = next((str(ref.meta["mlflow_run_id"]) for ref in config.models if ref.meta.get("mlflow_run_id")), "")
+    if training is not None:
+        run_id = training.result.tags.get("mlflow_run_id", "") or run_id
+    facts = Facts(
+        description=config.description,
+        metrics=_metrics([*reversed(makers), *judges]),
+        gates=[
+            {"task": task.task, **gate.model_dump()}
+            for task in sorted({t.task: t for t in [*makers, *judges]}.values(), key=lambda t: t.result.started)
+            for gate in task.result.gates
+        ],
+        lineage=_lineage(context, training, data, run_id),
+    )
+    return _History(facts, data, run_id)
+
+
+def _metrics(tasks: list[TaskRecord]) -> dict[str, float]:
+    """Return what the tasks measured; of equal names the later task's (``evaluate`` comes last)."""
+    found: dict[str, float] = {}
+    for task in tasks:
+        prefix = "" if task.result.step in ("evaluate", "train") else f"{task.task}."
+        found |= {f"{prefix}{name}": value for name, value in task.result.metrics.items() if math.isfinite(value)}
+    return dict(sorted(found.items()))
+
+
+def _lineage(
+    context: StepContext, training: TaskRecord | None, data: ArtifactRef | None, run_id: str
+) -> dict[str, Any]:
+    request = context.request
+    source = request.source
+    trained_on = training.input("data") if training is not None else data
+    return {
+        "dag_id": request.identity.dag_id,
+        "run_id": request.identity.run_id,
+        "task_id": request.identity.task_id,
+        "data_time": request.data_time or "",
+        "dataset_digest": trained_on.sha256 if trained_on else "",
+        "pipeline_digest": source.pipeline_digest if source else "",
+        "git_commit": (source.commit or "") if source else "",
+        "git_dirty": "" if source is None or source.dirty is None else str(source.dirty).lower(),
+        "mlflow_run_id": run_id,
+        "entry": str(training.request.config.get("entry", "")) if training is not None else "",
+    }
