@@ -35,7 +35,7 @@ def command(name: str, data: Path | None, label: str | None, dags: Path, descrip
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"{name!r} is not a name", hint="letters, digits, - and _")
     if data is None:
-        data = Path(click.prompt("CSV file", type=click.Path(exists=True, dir_okay=False)))
+        data = Path(str(click.prompt("CSV file", type=click.Path(exists=True, dir_okay=False))))
     columns, rows = _look(data)
     label = label or columns[-1]
     if label not in columns:

@@ -1,0 +1,25 @@
+"""``edgewright serve``: the prediction service in the foreground."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from edgewright.installation import Installation
+
+
+@click.command("serve", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def command(arguments: tuple[str, ...]) -> None:
+    """Run the prediction service; the home folder and MLflow's address come from the installation unless given."""
+    from edgewright.serving.__main__ import main
+
+    given = list(arguments)
+    if not {"-h", "--help"} & set(given):
+        installation = Installation.load()
+        if "--home" not in given:
+            given += ["--home", str(installation.home / "serving" / "foreground")]
+        if "--tracking-uri" not in given:
+            given += ["--tracking-uri", installation.tracking_uri]
+    sys.exit(main(given))

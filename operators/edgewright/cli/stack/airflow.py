@@ -1,0 +1,141 @@
+"""Airflow's part of the local stack: its environment, its four processes, its database.
+
+``airflow standalone`` is not used: its log servers bind to all addresses and cannot be told otherwise. Task logs stay
+readable over REST, because all processes share one file system.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgewright.cli.stack.ports import HOST
+from edgewright.cli.stack.processes import tail
+from edgewright.cli.stack.secrets import USERS, Secrets, write_private
+from edgewright.errors import SystemFault
+
+COMPONENTS: dict[str, list[str]] = {
+    "api-server": ["api-server", "--workers", "1"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+_PRELOAD = """\
+# Read by every Airflow process. In the scheduler, whose forks run the tasks, the libraries that steps need are imported
+# once instead of in each task (2.9 s). Import only: a fork of a process that has computed hangs.
+from edgewright.factory.preload import preload_in_scheduler
+
+preload_in_scheduler()
+"""
+
+
+def executable() -> str:
+    """Return the airflow command of this environment."""
+    return str(Path(sys.executable).parent / "airflow")
+
+
+def environment(home: Path, dags: Path, port: int, secrets: Secrets, parallelism: int) -> dict[str, str]:
+    """Return the environment of all Airflow processes of a stack.
+
+    Args:
+        home: Home folder of the installation.
+        dags: Folder of the pipelines.
+        port: Port of the API server.
+        secrets: Keys and passwords.
+        parallelism: Tasks that run at the same time.
+    """
+    airflow = home / "airflow"
+    base = f"http://{HOST}:{port}"
+    bundles = [
+        {
+            "name": "pipelines",
+            "classpath": "edgewright.factory.bundle.PipelineBundle",
+            "kwargs": {"src": str(dags), "refresh_interval": 2},
+        }
+    ]
+    settings = {
+        ("CORE", "LOAD_EXAMPLES"): "False",
+        ("CORE", "DAGS_FOLDER"): str(airflow / "dags"),
+        ("CORE", "PLUGINS_FOLDER"): str(airflow / "plugins"),
+        ("CORE", "DAGS_ARE_PAUSED_AT_CREATION"): "False",
+        ("CORE", "EXECUTOR"): "LocalExecutor",
+        ("CORE", "PARALLELISM"): str(parallelism),
+        ("CORE", "FERNET_KEY"): secrets.fernet,
+        ("CORE", "MIN_SERIALIZED_DAG_UPDATE_INTERVAL"): "0",
+        ("CORE", "EXECUTION_API_SERVER_URL"): f"{base}/execution/",
+        ("CORE", "SIMPLE_AUTH_MANAGER_USERS"): ",".join(f"{user}:{role}" for user, role in USERS.items()),
+        ("CORE", "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"): str(login_file(home)),
+        ("DATABASE", "SQL_ALCHEMY_CONN"): f"sqlite:///{airflow / 'airflow.db'}",
+        ("LOGGING", "BASE_LOG_FOLDER"): str(airflow / "logs"),
+        ("API", "HOST"): HOST,
+        ("API", "PORT"): str(port),
+        ("API", "BASE_URL"): base,
+        ("API", "WORKERS"): "1",
+        ("API", "EXPOSE_CONFIG"): "False",
+        ("API", "SECRET_KEY"): secrets.jwt,
+        ("API_AUTH", "JWT_SECRET"): secrets.jwt,
+        ("DAG_PROCESSOR", "PARSING_PROCESSES"): "1",
+        ("DAG_PROCESSOR", "REFRESH_INTERVAL"): "2",
+        ("DAG_PROCESSOR", "BUNDLE_REFRESH_CHECK_INTERVAL"): "1",
+        ("DAG_PROCESSOR", "MIN_FILE_PROCESS_INTERVAL"): "30",
+        ("DAG_PROCESSOR", "DAG_BUNDLE_STORAGE_PATH"): str(airflow / "bundles"),
+        ("DAG_PROCESSOR", "DAG_BUNDLE_CONFIG_LIST"): json.dumps(bundles),
+        ("SCHEDULER", "SCHEDULER_IDLE_SLEEP_TIME"): "0.2",
+        ("SCHEDULER", "ENABLE_HEALTH_CHECK"): "False",
+        ("USAGE_DATA_COLLECTION", "ENABLED"): "False",
+    }
+    variables = {f"AIRFLOW__{section}__{key}": value for (section, key), value in settings.items()}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
+    return {
+        **kept,
+        **variables,
+        "AIRFLOW_HOME": str(airflow),
+        "EDGEWRIGHT_HOME": str(home),
+        "EDGEWRIGHT_PRELOAD": "1",
+        "PYTHONUNBUFFERED": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+        # one thread each: tasks run beside each other, and digests must not depend on a thread count
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
+
+
+def login_file(home: Path) -> Path:
+    """Return the file with Airflow's user names and passwords."""
+    return home / "airflow" / "passwords.json"
+
+
+def prepare(home: Path, secrets: Secrets) -> None:
+    """Write what Airflow reads at its start."""
+    airflow = home / "airflow"
+    for folder in ("dags", "plugins", "config", "logs"):
+        (airflow / folder).mkdir(parents=True, exist_ok=True)
+    (airflow / "config" / "airflow_local_settings.py").write_text(_PRELOAD)
+    write_private(login_file(home), json.dumps(secrets.passwords))
+
+
+def migrate(home: Path, variables: Mapping[str, str]) -> None:
+    """Bring the database to this Airflow's version; nothing is done where it is there already.
+
+    Raises:
+        SystemFault: the migration failed; says where its log is.
+    """
+    from importlib.metadata import version
+
+    done = home / "airflow" / f".migrated-{version('apache-airflow-core')}"
+    if done.exists() and (home / "airflow" / "airflow.db").exists():
+        return
+    log = home / "logs" / "migrate.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        code = subprocess.run(
+            [executable(), "db", "migrate"], env=dict(variables), stdout=output, stderr=output, check=False
+        ).returncode
+    if code:
+        raise SystemFault(f"Airflow's database could not be made:\n{tail(log)}", where=str(log))
+    done.touch()
