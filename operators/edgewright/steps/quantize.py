@@ -93,7 +93,15 @@ def run(config: QuantizeConfig, context: StepContext) -> StepOutput:
     measured = compare_variants(source, float_variant, variant, rows)
     measured["export_max_difference"] = difference
     gates = check_gates(config.gates, dict(measured), {})
-    return _output(config, context, [float_variant, variant], measured, gates, compiled, rows)
+    output = _output(config, context, [float_variant, variant], measured, gates, compiled, rows)
+    output.notes += _transform_notes(dataset)
+    return output
+
+
+def _transform_notes(dataset: Dataset) -> list[str]:
+    if not dataset.transforms:
+        return []
+    return ["the model takes the columns that the transform step made: whoever asks it must send those"]
 
 
 # -- export ----------------------------------------------------------------------------------------------------------
@@ -344,31 +352,41 @@ def report_page(
     report.tables.append(Table("Variants", ("", *shown), table, note="each was run as it ships"))
     compared = sorted((name, value) for name, value in measured.items() if name not in names and name != "rows")
     report.tables.append(Table("Against the trained model", ("", "measured"), compared))
-    report.charts = {
-        "size": plots.bars("Size", "bytes", {name: float(len(v.data)) for name, v in shown.items()}),
-        "latency": plots.bars("One row", "microseconds", {name: v.latency_us or 0.0 for name, v in shown.items()}),
-    }
-    details = variants[-1].document.details
-    report.facts = {
-        "run": f"{identity.run_id}, task {identity.task_id}",
-        "trained model": f"sha256 {config.model.sha256}",
-        "dataset": f"sha256 {config.data.sha256}",
-        "nodes": ", ".join(f"{kind} {count}" for kind, count in details.get("nodes", {}).items()),
-    }
+    report.charts = _bars(shown)
+    report.facts = _facts(config, context, variants[-1])
     report.data = {
         "version": 1,
         "target": config.target,
         "part": rows.part,
         "metrics": measured,
         "gates": [vars(gate) for gate in gates],
-        "variants": {
-            name: {
-                "size_bytes": len(v.data),
-                "latency_us": v.latency_us,
-                "quality": v.quality,
-                "details": v.document.details,
-            }
-            for name, v in shown.items()
-        },
+        "variants": {name: _described(variant) for name, variant in shown.items()},
     }
     return report
+
+
+def _bars(shown: dict[str, Variant]) -> dict[str, bytes]:
+    return {
+        "size": plots.bars("Size", "bytes", {name: float(len(v.data)) for name, v in shown.items()}),
+        "latency": plots.bars("One row", "microseconds", {name: v.latency_us or 0.0 for name, v in shown.items()}),
+    }
+
+
+def _facts(config: QuantizeConfig, context: StepContext, variant: Variant) -> dict[str, Any]:
+    identity = context.request.identity
+    nodes = variant.document.details.get("nodes", {})
+    return {
+        "run": f"{identity.run_id}, task {identity.task_id}",
+        "trained model": f"sha256 {config.model.sha256}",
+        "dataset": f"sha256 {config.data.sha256}",
+        "nodes": ", ".join(f"{kind} {count}" for kind, count in nodes.items()),
+    }
+
+
+def _described(variant: Variant) -> dict[str, Any]:
+    return {
+        "size_bytes": len(variant.data),
+        "latency_us": variant.latency_us,
+        "quality": variant.quality,
+        "details": variant.document.details,
+    }
