@@ -55,7 +55,7 @@ def _readers(target: Any) -> dict[str, Callable[[Any], Any]]:
     found: dict[str, Callable[[Any], Any]] = {}
     for name, parameter in parameters.items():
         words = set(_WORD.findall(str(parameter.annotation)))
-        if words & {"DateTime"} or "datetime" in words and not words & {"timedelta", "date", "time"}:
+        if "DateTime" in words or ("datetime" in words and not words & {"timedelta", "date", "time"}):
             found[name] = _pendulum if "DateTime" in words else moment
         elif "date" in words:
             found[name] = datetime.date.fromisoformat

@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from edgewright.artifacts.digest import digest_json, sha256_file
 from edgewright.errors import ConfigError, EdgewrightError, Fault, GateFailed, Skipped, UserFault
+from edgewright.operators.compat import RETURN_KEY, dag_of, is_unmapped, operator_class_of
 from edgewright.operators.links import ArtifactsLink, MlflowLink, ReportLink
 from edgewright.operators.values import pull, returned, to_markers
 from edgewright.spec.code import EntryPoints
@@ -113,23 +114,21 @@ class StepOperator(BaseOperator):
         # change of any value makes a new version of the Dag
         self.config_sha256 = digest_json(self.config)
         self._check(literal=origin is not None)
-        for operator in dict.fromkeys(sources):
-            if not self._is_from_mapped:
-                self.set_upstream(operator)
-
-    @property
-    def _is_from_mapped(self) -> bool:
-        return bool(getattr(self, "_BaseOperator__from_mapped", False))
+        if not is_unmapped(self):
+            for operator in sources:
+                if operator.task_id not in self.upstream_task_ids:
+                    self.set_upstream(operator)
 
     @classmethod
     def get_serialized_fields(cls) -> frozenset[str]:
         """Return the names of what a serialized Dag holds of this operator."""
-        return frozenset(super().get_serialized_fields() | {"config_sha256", "folder", "cache", "profile"})
+        base: frozenset[str] = super().get_serialized_fields()  # type: ignore[no-untyped-call]
+        return frozenset(base | {"config_sha256", "folder", "cache", "profile"})
 
     # -- parse time --------------------------------------------------------------------------------------------
 
     def _check(self, *, literal: bool) -> None:
-        where = f"{self.dag_id}.{self.task_id}" if self.has_dag() else self.task_id
+        where = f"{self.dag_id}.{self.task_id}" if dag_of(self) else self.task_id
         if self.cache not in _CACHE:
             raise ConfigError(f"cache: {self.cache!r} is not allowed", where=where, hint=f"one of {', '.join(_CACHE)}")
         if literal:
@@ -150,9 +149,10 @@ class StepOperator(BaseOperator):
         """Return the folder of the user's code as far as it is known before a run."""
         if self._origin is not None:
             return self._origin.folder
-        if not self.has_dag() or not self.dag.fileloc:
+        dag = dag_of(self)
+        if dag is None or not dag.fileloc:
             return Path(self.folder).resolve() if self.folder else None
-        return (Path(self.dag.fileloc).parent / (self.folder or ".")).resolve()
+        return (Path(dag.fileloc).parent / (self.folder or ".")).resolve()
 
     # -- rendering ---------------------------------------------------------------------------------------------
 
@@ -203,9 +203,8 @@ class StepOperator(BaseOperator):
         return value
 
     def _is_step(self, task_id: str) -> bool:
-        task = self.dag.task_dict.get(task_id)
-        kind = getattr(task, "operator_class", type(task))
-        return isinstance(kind, type) and issubclass(kind, StepOperator)
+        kind = operator_class_of(self.dag.task_dict.get(task_id))
+        return kind is not None and issubclass(kind, StepOperator)
 
     # -- execution ---------------------------------------------------------------------------------------------
 
@@ -258,7 +257,7 @@ class StepOperator(BaseOperator):
             params=_params(context, self),
             data_time=moment.isoformat() if moment else None,
             registered_model=self._registered_model(),
-            cache=self._cache_of_run(run.conf),  # type: ignore[arg-type]
+            cache=self._cache_of_run(run.conf),
         )
 
     def _code(self) -> Source:
@@ -280,8 +279,9 @@ class StepOperator(BaseOperator):
     def _registered_model(self) -> str | None:
         """Return the name that the Dag publishes under: what a model is compared with unless it says another."""
         for task in self.dag.tasks:
-            if getattr(task, "step", None) == "publish" and isinstance(task.config.get("name"), str):  # type: ignore[union-attr]
-                return str(task.config["name"])  # type: ignore[union-attr]
+            name = task.config.get("name") if isinstance(task, StepOperator) and task.step == "publish" else None
+            if isinstance(name, str):
+                return name
         return None
 
     def _cache_of_run(self, conf: Mapping[str, Any] | None) -> str:
@@ -302,7 +302,7 @@ class StepOperator(BaseOperator):
             return
         if isinstance(document, dict) and document["state"] != "success":
             self.result = document
-            context["ti"].xcom_push(key="return_value", value=document)
+            context["ti"].xcom_push(key=RETURN_KEY, value=document)
 
     def _end(self, error: EdgewrightError) -> NoReturn:
         """End the task as Airflow understands it: skipped, failed for good, or to be tried again."""

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow.sdk import BaseOperator, XComArg, literal
-from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk import BaseOperator, XComArg
 
 from edgewright.errors import ConfigError
+from edgewright.operators.compat import LITERAL, RETURN_KEY
 from edgewright.spec.markers import encode
 from edgewright.spec.pipeline import Constant, Reference, Template
-
-_Literal = type(literal(None))
 
 
 def to_markers(value: Any, sources: list[Any], where: str) -> Any:
@@ -35,7 +33,7 @@ def to_markers(value: Any, sources: list[Any], where: str) -> Any:
     if isinstance(value, BaseOperator):
         sources.append(value)
         return encode(Reference(value.task_id))
-    if isinstance(value, _Literal):
+    if isinstance(value, LITERAL):
         return {"$const": value.value}
     if isinstance(value, str):
         return encode(Template(value)) if "{{" in value or "{%" in value else value
@@ -59,7 +57,7 @@ def _reference(value: XComArg, sources: list[Any], where: str) -> Reference:
         )
     operator = value.operator  # type: ignore[attr-defined]
     sources.append(operator)
-    return Reference(operator.task_id, None if key == BaseXCom.XCOM_RETURN_KEY else key)
+    return Reference(operator.task_id, None if key == RETURN_KEY else key)
 
 
 def pull(context: Any, reference: Reference) -> Any:

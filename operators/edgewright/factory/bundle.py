@@ -1,0 +1,243 @@
+"""The Dag bundle of a folder of pipelines.
+
+Airflow 3.3 finds Dags in Python files only, notices an edit by a file's time, and pins a run to the bundle's version.
+So every look at the folder that finds a change makes a version: a copy of the whole folder (each content once, the rest
+hard links) in which every pipeline has a stub, see :mod:`edgewright.factory.stub`. ``current`` is the newest version at
+a place that stays, with fresh times on what changed; a run that has begun stays on ``versions/<version>``.
+
+What Airflow needs to know::
+
+    AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL=1
+    AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST='[{"name": "pipelines",
+      "classpath": "edgewright.factory.bundle.PipelineBundle", "kwargs": {"src": "/path/to/dags"}}]'
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from edgewright.artifacts import ArtifactStore, digest_json
+from edgewright.errors import ConfigError, EdgewrightError
+from edgewright.factory import archive
+from edgewright.factory.compat import BaseDagBundle, BundleVersion
+from edgewright.factory.stub import render_stub, stub_name
+from edgewright.factory.tree import SourceTree, link, write
+from edgewright.installation import Installation
+from edgewright.spec import parse_pipeline, pipeline_files
+from edgewright.steps.revision import NOTE, git_state
+
+log = logging.getLogger("edgewright.factory")
+#: Raised when the same folder would make other stubs than before.
+_FORMAT = 1
+_STATE = "edgewright-state.json"
+_EMPTY: dict[str, Any] = {"version": None, "current": {}, "good": {}}
+
+
+class PipelineBundle(BaseDagBundle):
+    """Every YAML pipeline below a folder as a Dag, with plain Python Dags beside them.
+
+    Args:
+        src: The folder that people edit. ``.airflowignore`` and ``defaults.yaml`` are honoured.
+        store: Artifact store that keeps every version for workers of other machines. Default: the installation's;
+            ``""`` keeps none.
+        refresh_interval: Seconds between two looks at the folder.
+    """
+
+    supports_versioning = True
+
+    def __init__(self, *, src: str, store: str | None = None, refresh_interval: int = 2, **kwargs: Any) -> None:
+        super().__init__(refresh_interval=refresh_interval, **kwargs)
+        self._src = Path(src).expanduser()
+        self._store_root = store
+        self._current = self.base_dir / "current"
+        self._tree = SourceTree(self._src, self.base_dir / "blobs")
+        self._revision_stamp: Any = None
+        self._stored: set[str] = set()
+
+    # -- what Airflow asks -------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """Folder of the pinned version, or of the newest one."""
+        return self.versions_dir / self.version if self.version else self._current
+
+    def initialize(self) -> None:
+        """Bring the version to this machine.
+
+        Raises:
+            ConfigError: the folder is not there.
+            StoreError: a pinned version is neither here nor in the artifact store.
+        """
+        if self.version is None:
+            self.refresh()
+        elif not self.path.exists():
+            with self.lock():
+                if not self.path.exists():
+                    archive.fetch_version(self._store(), self.name, self.version, self.path)
+        super().initialize()
+
+    def get_current_version(self) -> BundleVersion | None:
+        """Return the pinned version, or that of the last look."""
+        version = self.version or self._state()["version"]
+        return BundleVersion(version) if version else None
+
+    def refresh(self) -> None:
+        """Look at the folder, and make a new version if anything changed.
+
+        Raises:
+            ConfigError: the bundle is pinned, or the folder is not there.
+        """
+        if self.version:
+            raise ConfigError(f"the bundle {self.name} is pinned to version {self.version}")
+        if not self._src.is_dir():
+            raise ConfigError("no such folder", where=str(self._src), hint=f"it is src of the Dag bundle {self.name}")
+        with self.lock():
+            files = self._tree.read()
+            version = digest_json({"format": _FORMAT, "files": files})[:16]
+            state = self._state()
+            place = self.versions_dir / version
+            if state["version"] != version or not place.exists() or not self._current.exists():
+                stubs = self._stubs(files, version, state)
+                self._make_version(place, files, stubs)
+                self._make_current(files, stubs, state)
+                state["version"] = version
+                write(self.base_dir / _STATE, json.dumps(state, indent=1, sort_keys=True).encode())
+                self._tree.forget(set(files.values()))
+            self._note_revision(version)
+            self._keep_version(version, place)
+
+    # -- stubs -------------------------------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            document = json.loads((self.base_dir / _STATE).read_text())
+        except (OSError, ValueError):
+            return json.loads(json.dumps(_EMPTY))  # type: ignore[no-any-return]
+        return {**_EMPTY, **document}
+
+    def _stubs(self, files: dict[str, str], version: str, state: dict[str, Any]) -> dict[str, str]:
+        """Return the stub of every pipeline by relative path, and note which pipelines are good."""
+        stubs: dict[str, str] = {}
+        good: dict[str, Any] = {}
+        for path in pipeline_files([self._src]):
+            name = path.relative_to(self._src).as_posix()
+            if name not in files:
+                continue
+            text = self._text(files[name])
+            last = state["good"].get(name)
+            is_good = text is not None and self._is_good(text, path)
+            if is_good and (last is None or last["sha256"] != files[name]):
+                now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+                last = {"sha256": files[name], "version": version, "since": now}
+            if last is not None:
+                good[name] = last
+            known = f"{last['version']} of {last['since']}" if last is not None and not is_good else None
+            stubs[stub_name(name)] = render_stub(path.name, text, self._folder_digest(name, files), known)
+        state["good"] = good
+        return stubs
+
+    def _text(self, sha256: str) -> str | None:
+        try:
+            return self._tree.blob(sha256).read_bytes().decode()
+        except UnicodeDecodeError:
+            return None
+
+    @staticmethod
+    def _is_good(text: str, path: Path) -> bool:
+        try:
+            parse_pipeline(text, path)
+        except EdgewrightError:
+            return False
+        return True
+
+    @staticmethod
+    def _folder_digest(name: str, files: dict[str, str]) -> str:
+        folder = name.rpartition("/")[0]
+        prefix = f"{folder}/" if folder else ""
+        return digest_json({file: sha for file, sha in files.items() if file.startswith(prefix)})
+
+    # -- files -------------------------------------------------------------------------------------------------
+
+    def _make_version(self, place: Path, files: dict[str, str], stubs: dict[str, str]) -> None:
+        if place.exists():
+            return
+        temporary = place.with_name(f".tmp-{uuid.uuid4().hex}")
+        try:
+            for name, sha256 in files.items():
+                link(self._tree.blob(sha256), temporary / name)
+            for name, text in stubs.items():
+                write(temporary / name, text.encode())
+            temporary.mkdir(parents=True, exist_ok=True)
+            temporary.rename(place)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _make_current(self, files: dict[str, str], stubs: dict[str, str], state: dict[str, Any]) -> None:
+        """Bring ``current`` up to date: stubs last, so that a parse of one sees the code that belongs to it."""
+        before: dict[str, str] = state["current"]
+        after = {**files, **{name: digest_json(text) for name, text in stubs.items()}}
+        changed = [name for name in after if before.get(name) != after[name] or not (self._current / name).exists()]
+        for name in sorted(changed, key=lambda name: (name in stubs, name)):
+            target = self._current / name
+            if name in stubs:
+                write(target, stubs[name].encode())
+            elif name.endswith(".py"):
+                # Airflow goes by a file's time, and an older content comes back with an older time
+                write(target, self._tree.blob(after[name]).read_bytes())
+            else:
+                link(self._tree.blob(after[name]), target)
+        for name in before:
+            if name not in after:
+                (self._current / name).unlink(missing_ok=True)
+        self._current.mkdir(parents=True, exist_ok=True)
+        state["current"] = after
+
+    def _note_revision(self, version: str) -> None:
+        """Write down the source's git commit beside the copies, which are no repository."""
+        stamp = (version, *(_time(self._git(name)) for name in ("HEAD", "logs/HEAD", "index")))
+        if stamp == self._revision_stamp:
+            return
+        commit, dirty = git_state(str(self._src))
+        data = json.dumps({"commit": commit, "dirty": dirty}).encode()
+        for place in (self._current, self.versions_dir / version):
+            write(place / NOTE, data)
+        # asking git may have touched its index
+        self._revision_stamp = (version, *(_time(self._git(name)) for name in ("HEAD", "logs/HEAD", "index")))
+
+    def _git(self, name: str) -> Path:
+        source = self._src.resolve()
+        place = next((parent for parent in (source, *source.parents) if (parent / ".git").exists()), source)
+        return place / ".git" / name
+
+    # -- the artifact store ------------------------------------------------------------------------------------
+
+    def _store(self) -> ArtifactStore:
+        return ArtifactStore(self._store_root or Installation.load().store)
+
+    def _keep_version(self, version: str, place: Path) -> None:
+        """Store a version; while the store is away runs still work here, and the next look tries again."""
+        if self._store_root == "" or version in self._stored:
+            return
+        try:
+            store = self._store()
+            if not archive.is_stored(store, self.name, version):
+                archive.put_version(store, self.name, version, place)
+        except (EdgewrightError, OSError) as error:
+            log.warning(
+                "version %s of the Dag bundle %s is not in the artifact store yet: %s", version, self.name, error
+            )
+            return
+        self._stored.add(version)
+
+
+def _time(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,83 @@
+"""Pipelines in a plain Dags folder, without the bundle: one line in one Python file.
+
+::
+
+    # dags/pipelines.py: the words airflow and dag tell Airflow to look into this file
+    from edgewright.factory import load_dags
+
+    load_dags(globals(), __file__)
+
+The bundle is better where it can be had: it notices an edit within seconds (this file only when Airflow parses it
+again, every 30 s), pins a run to its version, and shows a broken file under its own name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG
+
+from edgewright.errors import EdgewrightError
+from edgewright.factory.compat import parsed_dag_id
+from edgewright.factory.dag import build_dag
+from edgewright.spec import load_pipeline, pipeline_files
+
+_DAG_ID = re.compile(rb"^dag_id\s*:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
+
+
+class BrokenDag(DAG):
+    """Stands for pipelines with faults: Airflow asks it whether it is valid and records the answer as import error."""
+
+    def validate(self) -> None:
+        """Refuse.
+
+        Raises:
+            EdgewrightError: always, with the faults.
+        """
+        raise self.error
+
+    error: EdgewrightError
+
+
+def load_dags(namespace: MutableMapping[str, Any], file: str, *, folder: str | Path | None = None) -> None:
+    """Put the Dag of every pipeline below a folder into a module. A broken one hides no other.
+
+    A worker that runs one task builds that Dag only.
+
+    Args:
+        namespace: The module's ``globals()``.
+        file: Its ``__file__``.
+        folder: Where the pipelines are. Default: the module's folder.
+    """
+    wanted = parsed_dag_id()
+    broken: list[str] = []
+    for path in pipeline_files([Path(folder) if folder else Path(file).parent]):
+        if wanted is not None and not _may_be(path, wanted):
+            continue
+        try:
+            dag = build_dag(load_pipeline(path))
+        except EdgewrightError as error:
+            broken.append(str(error))
+            continue
+        namespace[f"dag_{_identifier(dag.dag_id)}"] = dag
+    if broken:
+        namespace["broken_pipelines"] = _broken("\n".join(broken))
+
+
+def _broken(text: str) -> BrokenDag:
+    dag = BrokenDag("edgewright_broken_pipelines", schedule=None)
+    dag.error = EdgewrightError(text)
+    return dag
+
+
+def _may_be(path: Path, dag_id: str) -> bool:
+    """Whether a file may hold a Dag, by a look at its text; a file that hides its id is parsed."""
+    found = _DAG_ID.search(path.read_bytes())
+    return found is None or found.group(1).decode(errors="replace") == dag_id
+
+
+def _identifier(text: str) -> str:
+    return re.sub(r"\W", "_", text)
