@@ -7,6 +7,7 @@ own client would try for minutes). Live metrics travel in batches: each call cos
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import math
 import re
@@ -115,7 +116,8 @@ class TrackedRun:
     def finish(self, status: str) -> None:
         """Close the run as ``FINISHED`` or ``FAILED``."""
         if self._connection is not None:
-            with self._connection.calls("close the run") as client:
+            # MLflow prints the run's address, which the task shows as a link of its own
+            with self._connection.calls("close the run") as client, contextlib.redirect_stdout(io.StringIO()):
                 client.set_terminated(self.run_id, status=status)
 
 
