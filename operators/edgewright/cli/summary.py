@@ -141,7 +141,7 @@ def _metrics_text(summary: Mapping[str, Any]) -> str:
     # what compares (drop, ratio, vs champion) is shown as a gate; here stand the plain figures of the model
     lines = []
     for task, metrics in summary["metrics"].items():
-        shown = [f"{name} {_number(value)}" for name, value in metrics.items() if name in _SHOWN]
+        shown = [f"{name} {_number(metrics[name])}" for name in _SHOWN if name in metrics]
         if shown:
             lines.append(f"{task}: {', '.join(shown)}")
     return _block("metrics", lines)

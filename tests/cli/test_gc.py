@@ -1,0 +1,100 @@
+"""``edgewright gc``: what something needs stays, what nothing needs goes, and nobody guesses."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+
+def make_old(home: Path, run_id: str, days: int = 60) -> None:
+    """Make a run, its cache entries and all artifacts look old."""
+    then = time.time() - days * 86400
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(then))
+    store = home / "store"
+    for file in (*store.glob(f"runs/*/{run_id}/*/re*.json"), *store.glob("cache/*/*.json")):
+        document = json.loads(file.read_text())
+        for name in ("started", "data_time"):
+            if document.get(name):
+                document[name] = stamp
+        file.write_text(json.dumps(document))
+    for file in store.glob("artifacts/**/*"):
+        os.utime(file, (then, then))
+
+
+@pytest.fixture
+def old(workplace):
+    """Return a workplace with one old run of the data."""
+    workplace.run("--until", "data", "--run-id", "old")
+    make_old(workplace.home, "old")
+    return workplace
+
+
+def gc(workplace, *arguments: str) -> dict:
+    done = workplace.call("gc", "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_only_shows_unless_told(old):
+    plan = gc(old, "--keep-runs", "0")
+    assert plan["removed"] is False
+    assert plan["runs"] == ["runs/bracelet/old"]
+    assert len(plan["artifacts"]) == 1
+    assert plan["bytes"] > 0
+    assert gc(old, "--keep-runs", "0") == plan
+    assert "run it again with --yes" in old.call("gc", "--keep-runs", "0").stdout
+
+
+def test_yes_removes_it(old):
+    plan = gc(old, "--keep-runs", "0", "--yes")
+    store = old.home / "store"
+    assert not (store / plan["runs"][0]).exists()
+    assert not (store / plan["artifacts"][0]).exists()
+    assert list(store.glob("cache/*/*.json")) == []
+    assert gc(old, "--keep-runs", "0")["runs"] == []
+    again = old.run("--until", "data")
+    assert again["tasks"][0]["cached"] is False
+
+
+def test_the_last_runs_stay(old):
+    assert gc(old)["runs"] == []
+
+
+def test_what_a_young_run_reuses_stays(old):
+    old.run("--until", "data", "--run-id", "young")
+    plan = gc(old, "--keep-runs", "0", "--yes")
+    assert plan["runs"] == ["runs/bracelet/old"]
+    assert plan["artifacts"] == []
+    assert plan["cache_entries"] == []
+    assert old.run("--until", "data")["tasks"][0]["cached"] is True
+
+
+def test_artifacts_of_the_last_day_stay_whatever_was_asked(workplace):
+    workplace.run("--until", "data", "--run-id", "now")
+    plan = gc(workplace, "--older-than", "0h", "--keep-runs", "0")
+    assert plan["runs"] == ["runs/bracelet/now"]
+    assert plan["artifacts"] == []
+
+
+def test_a_registered_model_keeps_its_run(workplace):
+    workplace.run("--skip", "live", "--run-id", "published")
+    make_old(workplace.home, "published")
+    plan = gc(workplace, "--keep-runs", "0")
+    assert plan["runs"] == []
+    assert plan["artifacts"] == []
+
+
+def test_nothing_goes_when_the_registry_does_not_answer(old):
+    done = old.call("gc", "--yes", "--keep-runs", "0", env={"EDGEWRIGHT_TRACKING_URI": "http://127.0.0.1:1"})
+    assert done.returncode == 69
+    assert (old.home / "store" / "runs" / "bracelet" / "old").exists()
+
+
+def test_wrong_ages_are_usage(workplace):
+    done = workplace.call("gc", "--older-than", "soon")
+    assert done.returncode == 2
+    assert "write 12h, 30d or 8w" in done.stderr
