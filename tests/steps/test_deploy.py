@@ -206,14 +206,14 @@ def test_the_alias_of_a_refused_version_is_put_back(place: Place, registry: Regi
     assert aliases(registry) == {"champion": "2", "previous": "1"}
     assert registry.history("bracelet")[0]["why"] == "a service refused version 3"
     # a second try of the same task changes nothing more
-    assert "does not point to it" in failed(place.deploy(refused, tracking_uri=uri))[1]
+    assert "no alias points to it" in failed(place.deploy(refused, tracking_uri=uri))[1]
     assert aliases(registry) == {"champion": "2", "previous": "1"}
 
 
 def test_an_alias_that_moved_on_stays(place: Place, registry: Registry) -> None:
     registry.set_alias("bracelet", "champion", 4)
     refused = place.publish(3, golden={"onnx": [[0.5, 0.5]] * 3})
-    assert "does not point to it" in failed(place.deploy(refused, tracking_uri=registry.connection.uri))[1]
+    assert "no alias points to it" in failed(place.deploy(refused, tracking_uri=registry.connection.uri))[1]
     assert aliases(registry) == {"champion": "4", "previous": "3"}
 
 

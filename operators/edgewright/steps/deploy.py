@@ -36,7 +36,6 @@ class Wanted:
     version: str
     variant: str
     digest: str | None
-    alias: str | None
 
 
 def run(config: DeployConfig, context: StepContext) -> StepOutput:
@@ -131,8 +130,7 @@ def read_release(release: ArtifactRef, variant: str | None) -> Wanted:
             where="deploy.with.variant",
             hint=f"it has: {', '.join(variants) or 'none'}",
         )
-    alias = meta.get("alias", "champion")
-    return Wanted(str(meta["name"]), str(meta["version"]), str(chosen), meta.get("digest"), alias)
+    return Wanted(str(meta["name"]), str(meta["version"]), str(chosen), meta.get("digest"))
 
 
 def _golden(folder: Path, variant: str) -> tuple[dict[str, Any], list[float]] | None:
@@ -197,12 +195,12 @@ def _undone(client: ServiceClient, wanted: Wanted, answer: dict[str, Any], error
 
 
 def _rejected(error: DeployRejected, wanted: Wanted, tracking_uri: str) -> DeployRejected:
-    """Put the alias back where it was; return what to raise, which says what was put back."""
+    """Put its aliases back where they were; return what to raise, which says what was put back."""
     try:
-        done = put_alias_back(tracking_uri, wanted)
+        done = put_aliases_back(tracking_uri, wanted)
     except EdgewrightError as failure:
-        log.exception("the alias could not be put back")
-        done = f"the alias {wanted.alias} could not be put back: {failure.message}"
+        log.exception("the aliases could not be put back")
+        done = f"its aliases could not be put back: {failure.message}"
     return DeployRejected(
         f"{wanted.name} version {wanted.version} ({wanted.variant}) was refused: {error.message}; {done}",
         where=error.where,
@@ -210,36 +208,36 @@ def _rejected(error: DeployRejected, wanted: Wanted, tracking_uri: str) -> Deplo
     )
 
 
-def put_alias_back(tracking_uri: str, wanted: Wanted) -> str:
-    """Move the alias from a refused version to the one before; return what was done, in words.
+def put_aliases_back(tracking_uri: str, wanted: Wanted) -> str:
+    """Move the aliases of a refused version to the versions before; return what was done, in words.
 
-    Nothing moves where the alias points elsewhere by now: somebody published a newer version.
+    An alias that points elsewhere by now stays: somebody published a newer version.
     """
-    if not wanted.alias:
-        return "it had no alias, so the registry is as it was"
     if not tracking_uri:
         return "the run has no registry, so no alias was moved"
-    from edgewright.registry import Registry, previous_of
+    from edgewright.registry import Registry
 
-    registry, name, alias = Registry(tracking_uri), wanted.name, wanted.alias
-    now, before = registry.by_alias(name, alias), registry.by_alias(name, previous_of(alias))
-    if now is None or now.version != wanted.version:
-        return f"the alias {alias} does not point to it, so the registry is as it was"
+    registry = Registry(tracking_uri)
+    aliases = registry.version(wanted.name, wanted.version).aliases
+    own = [alias for alias in aliases if alias != "previous" and not alias.startswith("previous-")]
+    if not own:
+        return "no alias points to it, so the registry is as it was"
+    return "; ".join(_put_back(registry, wanted, alias) for alias in own)
+
+
+def _put_back(registry: Registry, wanted: Wanted, alias: str) -> str:
+    from edgewright.registry import previous_of
+
+    name = wanted.name
+    before = registry.by_alias(name, previous_of(alias))
     if before is None or before.version == wanted.version:
         return f"the alias {alias} stays with it, because there is no version before"
     moves = registry.history(name, alias)
     registry.set_alias(name, alias, before.version, by="deploy", why=f"a service refused version {wanted.version}")
-    _restore_previous(registry, wanted, before.version, moves)
-    return f"the alias {alias} is back at version {before.version}"
-
-
-def _restore_previous(registry: Registry, wanted: Wanted, now: str, moves: list[dict[str, str]]) -> None:
-    """Let ``previous`` mean what it meant before the refused version was published, not the refused version."""
-    from edgewright.registry import previous_of
-
-    alias = previous_of(str(wanted.alias))
-    registry.delete_alias(wanted.name, alias)
-    earlier = next((move["from"] for move in moves if move.get("to") == now and move.get("from")), None)
+    # "previous" means again what it meant before the refused version was published, not the refused version
+    registry.delete_alias(name, previous_of(alias))
+    earlier = next((move["from"] for move in moves if move.get("to") == before.version and move.get("from")), None)
     if earlier and earlier != wanted.version:
         with contextlib.suppress(NotFound):
-            registry.set_alias(wanted.name, alias, earlier, by="deploy", why="a service refused the version after it")
+            registry.set_alias(name, previous_of(alias), earlier, by="deploy", why="the version after it was refused")
+    return f"the alias {alias} is back at version {before.version}"
