@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -316,63 +315,3 @@ def reference_meta(manifest: dict[str, Any]) -> dict[str, Any]:
         "parts": {name: entry["rows"] for name, entry in manifest["parts"].items()},
         "label": manifest["label"],
     }
-
-
-@functools.cache
-def _mix_constants() -> tuple[Any, Any, Any]:
-    import numpy as np
-
-    return np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mix(values: Any) -> Any:
-    """Scramble 64-bit integers: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
-    import numpy as np
-
-    first, second, _ = _mix_constants()
-    values = (values ^ (values >> np.uint64(30))) * first
-    values = (values ^ (values >> np.uint64(27))) * second
-    return values ^ (values >> np.uint64(31))
-
-
-def row_hashes(batch: pa.RecordBatch, seed: int = 0) -> Any:
-    """Return a 64-bit hash of each row's contents: equal rows have equal hashes, whatever batch they came in.
-
-    Args:
-        batch: Rows; the columns' types must be the same for all batches that are compared.
-        seed: Another seed gives other hashes.
-
-    Returns:
-        numpy array of uint64, shape ``[rows]``.
-    """
-    import numpy as np
-
-    gamma = _mix_constants()[2]
-    with np.errstate(over="ignore"):
-        found = _mix(np.full(batch.num_rows, np.uint64(seed) + gamma, dtype=np.uint64))
-        for array in batch.columns:
-            found = _mix(found * gamma + _column_hashes(array))
-    return found
-
-
-def _column_hashes(array: pa.Array) -> Any:
-    import hashlib
-
-    import numpy as np
-
-    null = np.uint64(0x5BD1E995_2545F491)
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        encoded = array.dictionary_encode()
-        words = [hashlib.blake2b(str(word).encode(), digest_size=8).digest() for word in encoded.dictionary.to_pylist()]
-        table = np.frombuffer(b"".join(words), dtype="<u8") if words else np.zeros(1, dtype=np.uint64)
-        codes = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-        values = table[codes]
-    elif pa.types.is_floating(array.type):
-        numbers = array.fill_null(0.0).to_numpy(zero_copy_only=False).astype(np.float64) + 0.0  # -0.0 equals 0.0
-        values = _mix(numbers.view(np.uint64))
-    else:
-        numbers = array.cast(pa.int64() if not pa.types.is_date32(array.type) else pa.int32()).fill_null(0)
-        values = _mix(numbers.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64))
-    if array.null_count:
-        values = np.where(array.is_null().to_numpy(zero_copy_only=False), null, values)
-    return values

@@ -64,8 +64,8 @@ class ScikitLearn:
         _check_kind(found, data.problem)
         names = _feature_names(found, data)
         classes = [plain(value) for value in found.classes_] if data.problem == "classification" else []
-        pickled = _pickle(found)
-        _keep_code(pickled, data.source_folder, folder)
+        pickled = pickle_bytes(found)
+        keep_code(pickled, data.source_folder, folder)
         document = ModelDocument(
             format="pickle",
             target="sklearn",
@@ -86,7 +86,8 @@ def _describe(estimator: Any) -> str:
     return " + ".join(type(part).__name__ for part in parts)
 
 
-def _pickle(estimator: Any) -> bytes:
+def pickle_bytes(estimator: Any) -> bytes:
+    """Return an object's pickle, or say why it has none."""
     try:
         return pickle.dumps(estimator, protocol=5)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -154,7 +155,7 @@ def _feature_names(estimator: Any, data: TrainingData) -> list[str]:
     return [str(name) for name in names]
 
 
-def _keep_code(pickled: bytes, source: Path | None, folder: Path) -> None:
+def keep_code(pickled: bytes, source: Path | None, folder: Path) -> None:
     """Copy the user's modules that a pickle names, so that the model loads wherever its folder is.
 
     They also become part of the model's digest: another version of such a class is another model.

@@ -20,7 +20,8 @@ from edgewright.errors import DataError, Skipped
 from edgewright.spec.steps.ingest import IngestConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
-from edgewright.steps.data import DatasetWriter, reference_meta, row_hashes
+from edgewright.steps.data import DatasetWriter, reference_meta
+from edgewright.steps.hashes import row_hashes
 from edgewright.steps.sources import obtain
 from edgewright.steps.split import Splitter
 from edgewright.steps.tables import Table, read_all

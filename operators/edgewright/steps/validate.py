@@ -15,7 +15,8 @@ from edgewright.errors import DataError, GateResult
 from edgewright.spec.steps.validate import ValidateConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
-from edgewright.steps.data import Dataset, DatasetWriter, reference_meta, row_hashes
+from edgewright.steps.data import Dataset, DatasetWriter, reference_meta
+from edgewright.steps.hashes import row_hashes
 from edgewright.steps.rules import ColumnChecks
 from edgewright.steps.schemas import UserSchema
 from edgewright.steps.validation_report import write_report
