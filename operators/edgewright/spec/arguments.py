@@ -143,7 +143,6 @@ TASK_ARGUMENTS: dict[str, Reader] = {
     "wait_for_downstream": boolean,
     "do_xcom_push": boolean,
     "multiple_outputs": boolean,
-    "show_return_value_in_logs": boolean,
     "max_active_tis_per_dag": integer(1),
     "max_active_tis_per_dagrun": integer(1),
     "start_date": moment,
@@ -165,6 +164,37 @@ TASK_ARGUMENTS: dict[str, Reader] = {
     "on_skipped_callback": callables,
     "inlets": texts,
     "outlets": texts,
+}
+
+#: What Airflow's classes take and a document cannot give, with what to write instead.
+REFUSED_ARGUMENTS: dict[str, str] = {
+    "task_id": "write id:",
+    "dag": "a task belongs to the Dag of its document",
+    "dag_id": "a task belongs to the Dag of its document",
+    "task_group": "groups cannot be written in this release",
+    "default_args": "write templates: and extends:",
+    "params": 'params: belong to the document; a task reads them by {$t: "{{ params.NAME }}"}',
+    "upstream": "write needs:",
+    "depends_on": "write needs:",
+    "dependencies": "write needs:",
+    "operator": "write uses:",
+    "args": "write with:",
+    "sla": "Airflow 3 has no SLAs; write execution_timeout:",
+    "pre_execute": "callables cannot be written in a document",
+    "post_execute": "callables cannot be written in a document",
+}
+
+#: The same for a Dag.
+REFUSED_DAG_ARGUMENTS: dict[str, str] = {
+    "default_args": "write templates: and extends:",
+    "schedule_interval": "write schedule:",
+    "timetable": "write schedule: {uses: ..., with: {...}}",
+    "concurrency": "write max_active_tasks:",
+    "sla_miss_callback": "Airflow 3 has no SLAs; write dagrun_timeout:",
+    "user_defined_macros": "callables cannot be written in a document",
+    "user_defined_filters": "callables cannot be written in a document",
+    "steps": "write tasks:",
+    "jobs": "write tasks:",
 }
 
 #: Arguments that only steps have.

@@ -1,8 +1,14 @@
-"""Whether the user's functions exist, found without importing anything."""
+"""Whether the user's functions and the operators that a pipeline names exist, found without importing anything."""
 
 from __future__ import annotations
 
 import ast
+import functools
+import importlib.machinery
+import importlib.util
+import re
+import sys
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -15,17 +21,17 @@ class EntryPoints:
     def __init__(self, folder: FilePath, faults: Faults) -> None:
         self.folder = folder
         self.faults = faults
-        self._names: dict[FilePath, set[str] | None] = {}
 
     def check(self, entry: str, path: Path) -> None:
         """Note a fault if the file or the name is not there."""
         file, _, name = entry.rpartition(":")
-        place = (self.folder / file).resolve()
-        if not place.is_relative_to(self.folder.resolve()):
+        root = self.folder.resolve()
+        place = (root / file).resolve()
+        if not place.is_relative_to(root):
             self.faults.add(path, f"{file} leads out of the pipeline's folder", code="path")
             return
         if not place.is_file():
-            here = sorted(p.name for p in self.folder.glob("*.py"))
+            here = sorted(str(p.relative_to(root)) for p in root.glob("*.py"))
             self.faults.add(
                 path,
                 f"no such file: {file}",
@@ -34,8 +40,11 @@ class EntryPoints:
                 code="missing-file",
             )
             return
-        names = self._top_level(place, path)
-        if names is not None and name not in names:
+        state = place.stat()
+        names = _top_level(place, state.st_mtime_ns, state.st_size)
+        if isinstance(names, str):
+            self.faults.add(path, f"{file} is not valid Python: {names}", code="python-syntax")
+        elif name not in names and "*" not in names:
             shown = sorted(n for n in names if not n.startswith("_"))
             self.faults.add(
                 path,
@@ -45,35 +54,125 @@ class EntryPoints:
                 code="missing-entry",
             )
 
-    def _top_level(self, place: FilePath, path: Path) -> set[str] | None:
-        if place not in self._names:
-            try:
-                tree = ast.parse(place.read_bytes())
-            except (SyntaxError, ValueError) as error:
-                line = getattr(error, "lineno", None)
-                self.faults.add(
-                    path,
-                    f"{place.name} is not valid Python: {error.args[0]}",
-                    allowed=f"see {place.name}:{line}" if line else None,
-                    code="python-syntax",
-                )
-                self._names[place] = None
-            else:
-                self._names[place] = {name for node in tree.body for name in _bound(node)}
-        return self._names[place]
+
+@functools.lru_cache(maxsize=512)
+def _top_level(place: FilePath, mtime: int, size: int) -> frozenset[str] | str:
+    """Return the names that a file binds at its top level, or why it cannot be read."""
+    try:
+        tree = ast.parse(place.read_bytes())
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None)
+        return f"{error.args[0] if error.args else error}" + (f" (line {line})" if line else "")
+    return frozenset(name for node in tree.body for name in _bound(node))
 
 
 def _bound(node: Any) -> list[str]:
-    """Return the names that a top-level statement binds."""
+    """Return the names that a top-level statement binds; ``*`` stands for names that nobody can know."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [node.name]
     if isinstance(node, ast.Assign):
-        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+        return [name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)]
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         return [node.target.id]
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
-    if isinstance(node, (ast.If, ast.Try, ast.With)):
-        inner = [*node.body, *getattr(node, "orelse", []), *getattr(node, "finalbody", [])]
-        return [name for child in inner for name in _bound(child)]
-    return []
+    inner = [*getattr(node, "body", []), *getattr(node, "orelse", []), *getattr(node, "finalbody", [])]
+    inner += [child for handler in getattr(node, "handlers", []) for child in handler.body]
+    return [name for child in inner if isinstance(child, ast.stmt) for name in _bound(child)]
+
+
+def check_operator(uses: str, folder: FilePath, path: Path, faults: Faults) -> None:
+    """Note a fault if a dotted path names nothing that could be imported."""
+    problem = _operator_problem(uses, str(folder))
+    if problem is not None:
+        message, allowed, suggestion = problem
+        faults.add(path, message, allowed=allowed, suggestion=suggestion, code="unknown-operator")
+
+
+Problem = tuple[str, str | None, str | None]
+
+
+@functools.lru_cache(maxsize=4096)
+def _operator_problem(uses: str, folder: str) -> Problem | None:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", uses):
+        return f"{uses!r} is no dotted path", "package.module.ClassName", None
+    *modules, name = uses.split(".")
+    top = modules[0]
+    if top in sys.builtin_module_names:
+        return None
+    found = _top_module(top, folder)
+    if found is None:
+        known = sorted({"airflow", "edgewright", *(p.stem for p in FilePath(folder).glob("*.py"))})
+        return f"no module named {top!r}", "it must be installed, or stand in the pipeline's folder", near(top, known)
+    return _walk(found, modules, name)
+
+
+@dataclass(frozen=True)
+class _Module:
+    """A module in the file system: its file (a namespace package has none) and the folders of its submodules."""
+
+    file: FilePath | None
+    folders: tuple[FilePath, ...]
+
+    @property
+    def source(self) -> str | None:
+        """Its text, if it is Python."""
+        if self.file is None or self.file.suffix != ".py":
+            return None
+        try:
+            return self.file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
+
+def _top_module(top: str, folder: str) -> _Module | None:
+    """Return a top-level module of the environment, or of the pipeline's folder."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is not None:
+        file = FilePath(spec.origin) if spec.has_location and spec.origin else None
+        return _Module(file, tuple(FilePath(place) for place in spec.submodule_search_locations or ()))
+    return _submodule(top, (FilePath(folder),))
+
+
+def _submodule(name: str, folders: tuple[FilePath, ...]) -> _Module | None:
+    spaces = []
+    for folder in folders:
+        place = folder / name
+        if (place / "__init__.py").is_file():
+            return _Module(place / "__init__.py", (place,))
+        for suffix in importlib.machinery.all_suffixes():
+            if (file := folder / f"{name}{suffix}").is_file():
+                return _Module(file, ())
+        if place.is_dir():
+            spaces.append(place)
+    return _Module(None, tuple(spaces)) if spaces else None
+
+
+def _walk(module: _Module, modules: list[str], name: str) -> Problem | None:
+    """Follow a dotted path through the file system."""
+    for depth, part in enumerate(modules[1:], start=1):
+        found = _submodule(part, module.folders)
+        if found is None:
+            if _makes_up_modules(module):
+                return None
+            siblings = {p.stem for folder in module.folders for p in folder.glob("[a-z]*")}
+            wanted = near(part, sorted(siblings))
+            suggestion = ".".join([*modules[:depth], wanted, *modules[depth + 1 :], name]) if wanted else None
+            return f"no module named {'.'.join(modules[: depth + 1])!r}", "it must be installed", suggestion
+        module = found
+    source = module.source
+    if source is None or "__getattr__" in source or re.search(rf"\b{name}\b", source):
+        return None
+    names = sorted(set(re.findall(r"^(?:class|def)\s+([^\W_]\w*)", source, re.MULTILINE)))
+    wanted = near(name, names)
+    path = ".".join(modules)
+    return f"{path} has no {name}", f"it has: {listing(names)}", f"{path}.{wanted}" if wanted else None
+
+
+def _makes_up_modules(module: _Module) -> bool:
+    """Whether a package may offer modules that have no file, as Airflow does for old names."""
+    source = module.source
+    return source is not None and any(word in source for word in ("__getattr__", "sys.modules", "deprecat"))

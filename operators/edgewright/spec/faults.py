@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 from edgewright.errors import Fault
 from edgewright.spec.pipeline import Position
 
 #: Place of a value in a document: keys and indexes from the top.
 Path = tuple[str | int, ...]
+
+
+def position_of(node: Any) -> Position:
+    """Return where a YAML node starts, and where it ends if that is on the same line."""
+    start, end = node.start_mark, node.end_mark
+    return Position(start.line + 1, start.column + 1, end.column + 1 if end.line == start.line else 0)
 
 
 def path_text(path: Path) -> str:
@@ -39,26 +46,35 @@ class Faults:
     Attributes:
         file: The document's path as it is shown.
         found: The faults so far.
-        positions: Start of each value, by place.
-        key_positions: Start of each key, by place.
+        positions: YAML node of each value, by place.
+        key_positions: YAML node of each key, by place.
+        redirects: Places whose text stands elsewhere, such as a task's value that comes from a template.
     """
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.found: list[Fault] = []
-        self.positions: dict[Path, Position] = {}
-        self.key_positions: dict[Path, Position] = {}
+        self.positions: dict[Path, Any] = {}
+        self.key_positions: dict[Path, Any] = {}
+        self.redirects: dict[Path, Path] = {}
 
     def position(self, path: Path, *, key: bool = False) -> Position:
         """Return where a place is, or where the nearest thing around it is."""
-        while True:
-            if key and path in self.key_positions:
-                return self.key_positions[path]
-            if path in self.positions:
-                return self.positions[path]
-            if not path:
-                return Position(1, 1)
+        if self.redirects:
+            path = self._redirected(path)
+        while path:
+            node = (self.key_positions.get(path) if key else None) or self.positions.get(path)
+            if node is not None:
+                return position_of(node)
             path = path[:-1]
+        return Position(1, 1)
+
+    def _redirected(self, path: Path) -> Path:
+        for length in range(len(path), 0, -1):
+            target = self.redirects.get(path[:length])
+            if target is not None:
+                return (*target, *path[length:])
+        return path
 
     def add(
         self,

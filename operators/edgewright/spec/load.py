@@ -9,7 +9,8 @@ from typing import Any
 
 from edgewright.artifacts.digest import sha256_bytes
 from edgewright.errors import ConfigError, Fault, SpecError
-from edgewright.spec.arguments import DAG_ARGUMENTS, read_arguments
+from edgewright.spec.arguments import DAG_ARGUMENTS, REFUSED_DAG_ARGUMENTS, read_arguments
+from edgewright.spec.events import read_profiles, read_triggers
 from edgewright.spec.faults import Faults
 from edgewright.spec.graph import order_tasks
 from edgewright.spec.nodes import read
@@ -67,18 +68,21 @@ def parse_pipeline(text: str, file: Path, *, shown: str | None = None) -> Pipeli
         raise SpecError(faults.found)
     pipeline = _read_document(document, text, file, faults)
     if faults.found:
-        raise SpecError(list(dict.fromkeys(faults.found)))
+        raise SpecError(_once(faults.found))
     return pipeline
+
+
+def _once(faults: list[Fault]) -> list[Fault]:
+    """Return faults without repetitions: what several tasks inherit from one template is one fault."""
+    return list({(fault.line, fault.column, fault.code, fault.message): fault for fault in reversed(faults)}.values())
 
 
 def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faults) -> Pipeline:
     _check_head(document, faults)
-    for key in document:
-        if key not in _OWN and key not in DAG_ARGUMENTS:
-            faults.unknown_key((key,), [*_OWN, *DAG_ARGUMENTS])
+    _check_keys(document, faults)
     known = {key: value for key, value in document.items() if key in DAG_ARGUMENTS and value is not None}
     params = read_params(document.get("params"), ("params",), faults)
-    _refuse_triggers(document, faults)
+    profiles = read_profiles(document.get("profiles"), faults)
     dag_id = document.get("dag_id")
     return Pipeline(
         dag_id=dag_id if isinstance(dag_id, str) else "",
@@ -87,8 +91,10 @@ def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faul
         digest=sha256_bytes(text.encode()),
         schedule=read_schedule(document.get("schedule"), ("schedule",), faults),
         params=params,
-        tasks=tuple(_read_tasks(document, file, set(params), faults)),
+        tasks=tuple(_read_tasks(document, file, set(params), profiles, faults)),
         arguments=read_arguments(known, DAG_ARGUMENTS, (), faults),
+        triggers=read_triggers(document.get("triggers"), faults),
+        profiles=profiles,
     )
 
 
@@ -105,22 +111,18 @@ def _check_head(document: dict[str, Any], faults: Faults) -> None:
         faults.add(("dag_id",), f"{dag_id!r} is no dag_id", allowed="letters, digits, -, _ and .", code="value")
 
 
-def _refuse_triggers(document: dict[str, Any], faults: Faults) -> None:
-    if document.get("triggers"):
-        faults.add(
-            ("triggers",),
-            "events cannot start a pipeline in this release",
-            allowed="a schedule, the web page, REST or `edgewright trigger`",
-            code="unsupported",
-            key=True,
-        )
+def _check_keys(document: dict[str, Any], faults: Faults) -> None:
+    for key in document:
+        if (instead := REFUSED_DAG_ARGUMENTS.get(key)) is not None:
+            faults.add((key,), f"{key!r} cannot be set", allowed=instead, code="unsupported", key=True)
+        elif key not in _OWN and key not in DAG_ARGUMENTS:
+            faults.unknown_key((key,), [*_OWN, *DAG_ARGUMENTS])
 
 
-def _read_tasks(document: dict[str, Any], file: Path, params: set[str], faults: Faults) -> list[Task]:
+def _read_tasks(
+    document: dict[str, Any], file: Path, params: set[str], profiles: dict[str, Any], faults: Faults
+) -> list[Task]:
     entries = document.get("tasks")
-    for key in ("templates", "profiles"):
-        if document.get(key) is not None and not isinstance(document[key], dict):
-            faults.add((key,), f"{key}: is a mapping of names", code="type")
     if not isinstance(entries, list) or not entries:
         place = ("tasks",) if "tasks" in document else ()
         faults.add(
@@ -131,7 +133,7 @@ def _read_tasks(document: dict[str, Any], file: Path, params: set[str], faults: 
         )
         return []
     values = Values(file.parent, params, faults)
-    reader = TaskReader(document, values, faults)
+    reader = TaskReader(document, profiles, values, faults)
     tasks = [(("tasks", index), reader.read(entry, ("tasks", index))) for index, entry in enumerate(entries)]
     return order_tasks([(path, task) for path, task in tasks if task is not None], values.references, faults)
 
@@ -185,7 +187,7 @@ def _speaks_of_a_dag(path: Path) -> bool:
 
 
 def check_tree(paths: Iterable[Path]) -> list[tuple[Path, Pipeline | list[Fault]]]:
-    """Return every pipeline below some paths, or its faults; a ``dag_id`` that occurs twice is a fault of the second."""
+    """Return every pipeline below some paths, or its faults; a ``dag_id`` of two files is a fault of the second."""
     found: list[tuple[Path, Pipeline | list[Fault]]] = []
     seen: dict[str, Path] = {}
     for path in pipeline_files(paths):

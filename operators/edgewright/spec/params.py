@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
+import datetime
 import json
-from collections.abc import Mapping
+import operator
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgewright.spec.faults import Faults, Path, listing, near
 
 _TYPES = ("string", "number", "integer", "boolean", "array", "object", "null")
+_PYTHON_TYPES = {"str": "string", "text": "string", "int": "integer", "float": "number", "bool": "boolean",
+                 "list": "array", "dict": "object", "mapping": "object"}  # fmt: skip
 #: What a param may say: what Airflow's form shows, and what its server checks.
-KEYS = (
-    "type",
-    "default",
-    "title",
-    "description",
-    "description_md",
-    "section",
-    "const",
-    "enum",
-    "examples",
-    "values_display",
-    "format",
-    "items",
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "multipleOf",
-    "minLength",
-    "maxLength",
-    "pattern",
-    "minItems",
-    "maxItems",
-    "uniqueItems",
-    "properties",
-    "required",
-    "additionalProperties",
-    "oneOf",
-    "anyOf",
-    "allOf",
-)
+_KEYS: dict[str, type | tuple[type, ...] | None] = {
+    "type": (str, list),
+    "default": None,
+    "title": str,
+    "description": str,
+    "description_md": str,
+    "section": str,
+    "const": None,
+    "enum": list,
+    "examples": list,
+    "values_display": dict,
+    "format": str,
+    "items": dict,
+    "minimum": (int, float),
+    "maximum": (int, float),
+    "exclusiveMinimum": (int, float),
+    "exclusiveMaximum": (int, float),
+    "multipleOf": (int, float),
+    "minLength": int,
+    "maxLength": int,
+    "pattern": str,
+    "minItems": int,
+    "maxItems": int,
+    "uniqueItems": bool,
+    "properties": dict,
+    "required": list,
+    "additionalProperties": (bool, dict),
+    "oneOf": list,
+    "anyOf": list,
+    "allOf": list,
+}
+KEYS = tuple(_KEYS)
+#: Formats that Airflow's form has a field for, and those that its server checks.
+FORMATS = ("date", "date-time", "time", "duration", "multiline", "password", "email", "uri")
+#: Keywords that need a whole JSON Schema validator.
+_DEEP = frozenset({"properties", "required", "additionalProperties", "oneOf", "anyOf", "allOf", "uniqueItems", "items"})
+_WORDS = {str: "text", list: "a list", dict: "a mapping", int: "a whole number", bool: "true or false"}
 
 
 def read_params(params: Any, path: Path, faults: Faults) -> dict[str, dict[str, Any]]:
@@ -69,23 +80,53 @@ def _bare(value: Any) -> dict[str, Any]:
 
 
 def _fragment(fragment: dict[str, Any], path: Path, faults: Faults) -> dict[str, Any]:
-    for key in fragment:
-        if key not in KEYS:
+    before = len(faults.found)
+    for key, value in fragment.items():
+        if key not in _KEYS:
             faults.unknown_key((*path, key), KEYS)
+        elif (kinds := _KEYS[key]) is not None and not _has_type(value, kinds):
+            words = _WORDS.get(kinds, "a number") if isinstance(kinds, type) else _words_of(kinds)
+            faults.add((*path, key), f"{value!r}: must be {words}", code="type")
     types = fragment.get("type", [])
     for kind in types if isinstance(types, list) else [types]:
-        if kind not in _TYPES:
+        if isinstance(kind, str) and kind not in _TYPES:
             faults.add(
                 (*path, "type"),
                 f"{kind!r} is no type",
                 allowed=f"types are: {listing(_TYPES)}",
-                suggestion=near(kind, _TYPES),
+                suggestion=near(_PYTHON_TYPES.get(kind, kind), _TYPES),
                 code="value",
             )
-            return fragment
-    if "default" in fragment and (problem := misfit(fragment["default"], fragment)):
+    _check_texts(fragment, path, faults)
+    if len(faults.found) == before and "default" in fragment and (problem := misfit(fragment["default"], fragment)):
         faults.add((*path, "default"), f"the default {problem}", code="default")
     return fragment
+
+
+def _has_type(value: Any, kinds: type | tuple[type, ...]) -> bool:
+    allowed = kinds if isinstance(kinds, tuple) else (kinds,)
+    return isinstance(value, kinds) and (bool in allowed or not isinstance(value, bool))
+
+
+def _words_of(kinds: tuple[type, ...]) -> str:
+    return "a number" if float in kinds else " or ".join(_WORDS[kind] for kind in kinds)
+
+
+def _check_texts(fragment: dict[str, Any], path: Path, faults: Faults) -> None:
+    pattern, form = fragment.get("pattern"), fragment.get("format")
+    if isinstance(pattern, str):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            faults.add((*path, "pattern"), f"{pattern!r} is no regular expression: {error}", code="value")
+    if isinstance(form, str) and form not in FORMATS:
+        faults.add(
+            (*path, "format"),
+            f"no such format: {form!r}",
+            allowed=f"formats are: {listing(FORMATS)}",
+            suggestion=near(form, FORMATS),
+            code="value",
+        )
 
 
 def _is(value: Any, kind: str) -> bool:
@@ -111,22 +152,26 @@ def misfit(value: Any, schema: Mapping[str, Any]) -> str | None:
         return f"{value!r} is not one of {listing(map(str, schema['enum']))}"
     if "const" in schema and value != schema["const"]:
         return f"{value!r} is not {schema['const']!r}"
+    problem = None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _number_misfit(value, schema)
-    if isinstance(value, (str, list)):
-        return _length_misfit(value, schema)
-    return None
+        problem = _number_misfit(value, schema)
+    elif isinstance(value, (str, list)):
+        problem = _length_misfit(value, schema) or (_text_misfit(value, schema) if isinstance(value, str) else None)
+    return problem or (_deep_misfit(value, schema) if not _DEEP.isdisjoint(schema) else None)
+
+
+_LIMITS: tuple[tuple[str, Callable[[float, float], bool], str], ...] = (
+    ("minimum", operator.ge, "at least"),
+    ("maximum", operator.le, "at most"),
+    ("exclusiveMinimum", operator.gt, "more than"),
+    ("exclusiveMaximum", operator.lt, "less than"),
+    ("multipleOf", lambda value, step: abs(value / step - round(value / step)) < 1e-9, "a multiple of"),
+)
 
 
 def _number_misfit(value: float, schema: Mapping[str, Any]) -> str | None:
-    limits = (
-        ("minimum", lambda limit: value >= limit, "at least"),
-        ("maximum", lambda limit: value <= limit, "at most"),
-        ("exclusiveMinimum", lambda limit: value > limit, "more than"),
-        ("exclusiveMaximum", lambda limit: value < limit, "less than"),
-    )
-    for key, fits, words in limits:
-        if key in schema and not fits(schema[key]):
+    for key, fits, words in _LIMITS:
+        if key in schema and not fits(value, schema[key]):
             return f"{value!r} must be {words} {schema[key]!r}"
     return None
 
@@ -138,6 +183,36 @@ def _length_misfit(value: str | list[Any], schema: Mapping[str, Any]) -> str | N
     if len(value) > schema.get(high, len(value)):
         return f"{value!r} is longer than {schema[high]}"
     return None
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "date": datetime.date.fromisoformat,
+    "date-time": datetime.datetime.fromisoformat,
+    "time": datetime.time.fromisoformat,
+}
+
+
+def _text_misfit(value: str, schema: Mapping[str, Any]) -> str | None:
+    if "pattern" in schema and not re.search(schema["pattern"], value):
+        return f"{value!r} does not match {schema['pattern']!r}"
+    reader = _READERS.get(schema.get("format", ""))
+    if reader is not None:
+        try:
+            reader(value)
+        except ValueError:
+            return f"{value!r} is no {schema['format']}"
+    return None
+
+
+def _deep_misfit(value: Any, schema: Mapping[str, Any]) -> str | None:
+    """Ask a whole validator; it is imported only for params that say more than what is checked above."""
+    import jsonschema
+
+    try:
+        error = next(jsonschema.Draft202012Validator(dict(schema)).iter_errors(value), None)
+    except (jsonschema.SchemaError, TypeError, AttributeError, ValueError) as fault:
+        return f"cannot be checked, its schema is not valid: {fault}".splitlines()[0]
+    return None if error is None else f"does not fit: {error.message}"
 
 
 def from_text(text: str, schema: Mapping[str, Any]) -> Any:

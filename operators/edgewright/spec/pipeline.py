@@ -56,7 +56,8 @@ class Task:
             ``$f`` is already read.
         arguments: Task-level arguments (retries, trigger_rule, pool, ...), as Airflow names them.
         is_step: Whether ``uses`` names a step.
-        profile: Name of the place to run.
+        profile: Name of the place to run; for ``{prefer: a, else: b}`` this is ``b``.
+        preferred: Name of the place that is taken instead where the installation has it: ``a``.
         position: Where it is in the file.
     """
 
@@ -68,6 +69,7 @@ class Task:
     is_step: bool = False
     profile: str | None = None
     position: Position = Position(1, 1)
+    preferred: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Pipeline:
         params: JSON Schema fragment (with ``default``) by name.
         tasks: In an order in which every task comes after what it needs.
         arguments: Further Dag arguments (description, tags, start_date, catchup, max_active_runs, ...).
+        triggers: Event sources, each ``{kind: {...}}`` as in the document.
+        profiles: The document's own places to run, by name.
     """
 
     dag_id: str
@@ -93,6 +97,8 @@ class Pipeline:
     params: dict[str, dict[str, Any]] = field(default_factory=dict)
     tasks: tuple[Task, ...] = ()
     arguments: dict[str, Any] = field(default_factory=dict)
+    triggers: tuple[dict[str, Any], ...] = ()
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:

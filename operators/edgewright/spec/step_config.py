@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from edgewright.spec.arguments import STEP_ARGUMENTS, TASK_ARGUMENTS
 from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.gates import parse_gate
+from edgewright.spec.graph import accepted_kinds
 from edgewright.spec.pipeline import Constant, Reference, Template
 from edgewright.spec.steps import StepSpec
-from edgewright.spec.steps.base import accepted_kinds
 
-_WORDS = {
-    "string_type": "must be text",
-    "bool_type": "must be true or false",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "list_type": "must be a list",
-    "dict_type": "must be a mapping",
-    "model_type": "must be a mapping",
-    "model_attributes_type": "must be a mapping",
+_TYPES = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "none_required": "null",
+}
+_LIMITS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
 }
 
 
@@ -31,22 +40,37 @@ def check_with(spec: StepSpec, config: dict[str, Any], path: Path, faults: Fault
 
     Args:
         spec: The step.
-        config: Parsed ``with:``; markers stand for values that only a run knows, so they fit everywhere.
+        config: Parsed ``with:``; references and templates stand for values that only a run knows, so they fit anywhere.
         path: Place of the ``with:``.
         faults: Where to note.
     """
+    check_model(spec.config, config, path, faults)
+    _check_gates(spec, config, path, faults)
+    for place, text in _texts(config, path):
+        if "{{" in text or "{%" in text:
+            faults.add(
+                place,
+                "this looks like a template, and text is taken as it is",
+                allowed="write {$t: ...} to render it, or {$const: ...} to keep it",
+                code="template",
+            )
+
+
+def check_model(model: type[BaseModel], value: Any, path: Path, faults: Faults) -> None:
+    """Note every fault of a value that a pydantic model describes, in our own words."""
     try:
-        spec.config.model_validate(_plain(config), strict=True)
+        model.__pydantic_validator__.validate_python(_plain(value), strict=True)
     except ValidationError as error:
-        seen: set[Path] = set()
+        by_place: dict[Path, list[Any]] = {}
         for fault in error.errors(include_url=False):
             if isinstance(fault["input"], (Reference, Template)) and fault["type"] != "extra_forbidden":
                 continue
-            place = _document_path(config, fault["loc"])
-            if place not in seen and place != ("gates",):
-                seen.add(place)
-                _note(spec, config, fault, path, place, faults)
-    _check_gates(spec, config, path, faults)
+            by_place.setdefault(_document_path(value, fault["loc"]), []).append(fault)
+        for place, found in by_place.items():
+            if _inside_artifact(model, place):
+                _note_reference(model, value, path, place, faults)
+            else:
+                _note(model, found, path, place, faults)
 
 
 def _plain(value: Any) -> Any:
@@ -58,6 +82,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value
+
+
+def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*path, index))
 
 
 def _document_path(config: Any, loc: tuple[int | str, ...]) -> Path:
@@ -77,34 +112,95 @@ def _document_path(config: Any, loc: tuple[int | str, ...]) -> Path:
     return tuple(place)
 
 
-def _note(spec: StepSpec, config: Any, fault: Any, path: Path, place: Path, faults: Faults) -> None:
-    kind, value = fault["type"], fault["input"]
+def _inside_artifact(model: type[BaseModel], place: Path) -> bool:
+    return bool(place) and place[0] in accepted_kinds(model)
+
+
+def _note_reference(model: type[BaseModel], value: Any, path: Path, place: Path, faults: Faults) -> None:
+    """Say that a field takes another task's output, whatever it got instead."""
+    field = place[0]
+    if isinstance(value, dict) and field not in value:
+        faults.add(path, f"{field} is required", allowed=_description(model, (field,)), code="missing-key")
+        return
+    end = 2 if len(place) > 1 and isinstance(place[1], int) else 1
+    given: Any = functools.reduce(lambda inner, part: inner[part], place[:end], value)
+    if isinstance(given, list):
+        faults.add((*path, *place[:end]), "an empty list", allowed="a list of {$x: TASK}", code="value")
+        return
+    name = given if isinstance(given, str) and given.isidentifier() else "TASK"
+    many = end == 1 and _is_list(model, str(field))
+    faults.add(
+        (*path, *place[:end]),
+        f"{_shown(given)} is no {'list of references' if many else 'reference'} to another task",
+        allowed=f"write {'[{$x: ' + name + '}]' if many else '{$x: ' + name + '}'}",
+        code="reference",
+    )
+
+
+def _is_list(model: type[BaseModel], field: str) -> bool:
+    info = _field(model, field)
+    return info is not None and getattr(info.annotation, "__origin__", None) is list
+
+
+def _note(model: type[BaseModel], found: list[Any], path: Path, place: Path, faults: Faults) -> None:
+    first = found[0]
+    kind, value = first["type"], first["input"]
     full = (*path, *place)
     if kind == "extra_forbidden":
-        faults.unknown_key(full, _fields_at(spec.config, place[:-1]))
+        _note_unknown(model, path, place, faults)
     elif kind == "missing":
-        faults.add(
-            (*path, *place[:-1]),
-            f"{place[-1] if place else fault['loc'][-1]} is required",
-            allowed=_description(spec.config, place),
-            code="missing-key",
-        )
-    elif kind in ("model_type", "model_attributes_type") and _takes_artifact(spec.config, place):
-        faults.add(
-            full, f"{_shown(value)} is no reference to another task", allowed="write {$x: TASK}", code="reference"
-        )
+        key = place[-1] if place else first["loc"][-1]
+        faults.add((*path, *place[:-1]), f"{key} is required", allowed=_description(model, place), code="missing-key")
     elif kind == "literal_error":
-        expected = fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        expected = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         faults.add(
             full,
             f"{_shown(value)} is not allowed here",
-            allowed=f"allowed are: {expected}",
-            suggestion=near(value, expected.split(", ")),
+            allowed=f"allowed are: {listing(expected, 20)}",
+            suggestion=near(value, expected),
             code="value",
         )
     else:
-        words = _WORDS.get(kind) or fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
-        faults.add(full, f"{_shown(value)}: {words}", allowed=_description(spec.config, place), code="value")
+        code = "type" if kind in _TYPES else "value"
+        wanted = _join(dict.fromkeys(_wanted(fault) for fault in found))
+        message = wanted if kind == "value_error" and isinstance(value, dict) else f"{_shown(value)}: {wanted}"
+        faults.add(full, message, allowed=_description(model, place), code=code)
+
+
+def _note_unknown(model: type[BaseModel], path: Path, place: Path, faults: Faults) -> None:
+    key = place[-1]
+    if len(place) == 1 and path[:1] == ("tasks",) and key in {**TASK_ARGUMENTS, **STEP_ARGUMENTS}:
+        faults.add(
+            (*path, *place),
+            f"{key!r} is an argument of the task",
+            allowed="write it beside with:, not inside",
+            code="unknown-key",
+            key=True,
+        )
+    else:
+        faults.unknown_key((*path, *place), _fields_at(model, place[:-1]))
+
+
+def _wanted(fault: Any) -> str:
+    """Say what pydantic wanted, in our words."""
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind in _TYPES:
+        return f"must be {_TYPES[kind]}"
+    if kind in _LIMITS:
+        name, words = _LIMITS[kind]
+        return f"must be {words} {context[name]:g}"
+    if kind in ("string_too_short", "too_short"):
+        return f"must have at least {context['min_length']} " + ("character" if kind[0] == "s" else "item")
+    if kind in ("string_too_long", "too_long"):
+        return f"must have at most {context['max_length']} " + ("character" if kind[0] == "s" else "item")
+    if kind == "string_pattern_mismatch":
+        return f"must look like {context['pattern']}"
+    return str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+
+
+def _join(texts: Mapping[str, Any]) -> str:
+    first, *rest = texts
+    return ", or ".join([first, *(text.removeprefix("must be ") for text in rest)])
 
 
 def _shown(value: Any) -> str:
@@ -112,17 +208,20 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def _field(model: type[BaseModel], name: Any) -> Any:
+    return next((info for field, info in model.model_fields.items() if name in (field, info.alias)), None)
+
+
 def _model_at(model: type[BaseModel], place: Path) -> type[BaseModel] | None:
-    """Return the configuration model at a place, if one is there."""
+    """Return the configuration model at a place, if one is there (a key of a free mapping leads to its values')."""
+    current: list[type[BaseModel]] = [model]
     for part in place:
-        info = next((i for n, i in model.model_fields.items() if part in (n, i.alias)), None) if model else None
-        if isinstance(part, int):
-            continue
-        found = _models_in(info.annotation) if info is not None else []
-        if not found:
+        info = _field(current[0], part) if current else None
+        if info is not None:
+            current = _models_in(info.annotation)
+        elif not isinstance(part, int) and current == [model]:
             return None
-        model = found[0]
-    return model
+    return current[0] if current else None
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -132,40 +231,30 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _fields_at(model: type[BaseModel], place: Path) -> list[str]:
-    found = _model_at(model, tuple(part for part in place if isinstance(part, str)))
-    if found is None and place:
-        found = _model_at(model, place[:1])
+    found = _model_at(model, place)
     return [info.alias or name for name, info in found.model_fields.items()] if found else []
 
 
 def _description(model: type[BaseModel], place: Path) -> str | None:
     parent = _model_at(model, place[:-1]) if place else None
-    if parent is None:
-        return None
-    for name, info in parent.model_fields.items():
-        if place[-1] in (name, info.alias):
-            return info.description
-    return None
-
-
-def _takes_artifact(model: type[BaseModel], place: Path) -> bool:
-    return bool(place) and place[0] in accepted_kinds(model)
+    info = _field(parent, place[-1]) if parent else None
+    return info.description.rstrip(".") if info is not None and info.description else None
 
 
 def _check_gates(spec: StepSpec, config: Mapping[str, Any], path: Path, faults: Faults) -> None:
     gates = config.get("gates")
     if not isinstance(gates, dict):
-        if gates is not None:
-            faults.add((*path, "gates"), "gates: is a mapping", allowed='such as {accuracy: ">= 0.75"}', code="type")
         return
     for metric, limit in gates.items():
-        try:
-            parse_gate(metric, _plain(limit) if not isinstance(limit, Template) else ">= 0")
-        except ValueError as error:
-            faults.add((*path, "gates", metric), str(error), code="gate")
+        place = (*path, "gates", metric)
+        if isinstance(_plain(limit), str):
+            try:
+                parse_gate(metric, _plain(limit))
+            except ValueError as error:
+                faults.add(place, str(error), code="gate")
         if metric not in spec.metrics:
             faults.add(
-                (*path, "gates", metric),
+                place,
                 f"{spec.name} does not measure {metric!r}",
                 allowed=f"gates may name: {listing(spec.metrics, 40)}",
                 suggestion=near(metric, spec.metrics),
