@@ -75,6 +75,14 @@ def test_what_cannot_start_says_why(tmp_path: Path, service: ServiceProcess) -> 
     assert (done.returncode, "cannot listen on 127.0.0.1" in done.stderr) == (69, True)
 
 
+def test_a_state_that_cannot_be_read_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"version": 1, "models": [')
+    done = start("--home", str(tmp_path), "--tracking-uri", "file:///x")
+    assert done.returncode == 70
+    assert "the remembered state cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_rules_beyond_loopback() -> None:
     with pytest.raises(ConfigError, match="needs a token"):
         Access(loopback=False)

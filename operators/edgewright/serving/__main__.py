@@ -21,6 +21,7 @@ from edgewright.serving.host import ModelHost
 from edgewright.serving.invocations import Limits
 from edgewright.serving.library import check_name
 from edgewright.serving.sources import open_source
+from edgewright.serving.state import read_state
 
 GRACE = 15
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -89,6 +90,7 @@ def _serve(options: argparse.Namespace) -> int:
     wanted = tuple(_wanted(text) for text in options.model)
     home: Path = options.home.resolve()
     with _own(home):
+        read_state(home)  # one that cannot be read is said before anything starts
         host = ModelHost(home, open_source(options.tracking_uri), default=wanted[0][0] if wanted else None)
         service = Service(host, access, Limits(options.max_body, options.max_rows), wanted=wanted)
         config = uvicorn.Config(

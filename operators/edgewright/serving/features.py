@@ -61,12 +61,12 @@ class FeatureTable:
         extra = [name for name in dict.fromkeys(given) if name not in self._set]
         faults = []
         for name in absent:
-            near = difflib.get_close_matches(name, extra, n=1)
+            near = _near(name, extra)
             suggestion = f'; is "{near[0]}" meant?' if near else ""
             fault = {"column": name, "message": f"missing column: {name}{suggestion}"}
             faults.append({**fault, "suggestion": near[0]} if near else fault)
         for name in extra:
-            near = difflib.get_close_matches(name, self.names, n=1)
+            near = _near(name, self.names)
             suggestion = f'; did you mean "{near[0]}"?' if near else ""
             faults.append({"column": name, "message": f"unexpected column: {name}{suggestion}"})
         twice = sorted({name for name in given if given.count(name) > 1})
@@ -180,6 +180,12 @@ class FeatureTable:
             found.append({"row": row, "column": feature.name, "value": value, "message": text})
         more = int(outside.sum()) - len(found)
         return found + ([{"message": f"and {more} more values outside of their ranges"}] if more else [])
+
+
+def _near(name: str, names: Sequence[str]) -> list[str]:
+    """Return the name that may be meant: a longer or shorter form (chol, cholesterol), or one with a slip in it."""
+    short = [other for other in names if min(len(name), len(other)) >= 3 and name[:4].lower() == other[:4].lower()]
+    return difflib.get_close_matches(name, names, n=1) or short[:1]
 
 
 def _range(feature: Feature) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from edgewright.errors import EdgewrightError, SystemFault
@@ -144,7 +144,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Return the body.
 
     Raises:
-        RequestFault: it is longer than the limit; what comes after is not kept.
+        RequestFault: it is longer than the limit (what comes after is not kept), or did not come whole.
     """
     declared = request.headers.get("content-length", "")
     too_large = RequestFault(
@@ -153,8 +153,11 @@ async def read_body(request: Request, limit: int) -> bytes:
     if declared.isdigit() and int(declared) > limit:
         raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise too_large
+    except ClientDisconnect as error:
+        raise RequestFault("the caller went away before the whole body came", code="disconnected") from error
     return bytes(body)
