@@ -125,20 +125,26 @@ class PipelineBundle(BaseDagBundle):
         """Return the stub of every pipeline by relative path, and note which pipelines are good."""
         stubs: dict[str, str] = {}
         good: dict[str, Any] = {}
+        owners: dict[str, str] = {}
         for path in pipeline_files([self._src]):
             name = path.relative_to(self._src).as_posix()
             if name not in files:
                 continue
             text = self._text(files[name])
+            dag_id = self._dag_id(text, path)
+            fault = None
+            if dag_id is not None and owners.setdefault(dag_id, name) != name:
+                fault = f"duplicate dag_id {dag_id!r}: {owners[dag_id]} has it already"
+            is_good = dag_id is not None and fault is None
             last = state["good"].get(name)
-            is_good = text is not None and self._is_good(text, path)
             if is_good and (last is None or last["sha256"] != files[name]):
                 now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
                 last = {"sha256": files[name], "version": version, "since": now}
             if last is not None:
                 good[name] = last
             known = f"{last['version']} of {last['since']}" if last is not None and not is_good else None
-            stubs[stub_name(name)] = render_stub(path.name, text, self._folder_digest(name, files), known)
+            digest = self._folder_digest(name, files)
+            stubs[stub_name(name)] = render_stub(name, text, digest, last_good=known, fault=fault)
         state["good"] = good
         return stubs
 
@@ -149,12 +155,12 @@ class PipelineBundle(BaseDagBundle):
             return None
 
     @staticmethod
-    def _is_good(text: str, path: Path) -> bool:
+    def _dag_id(text: str | None, path: Path) -> str | None:
+        """Return the id of a document without faults."""
         try:
-            parse_pipeline(text, path)
+            return None if text is None else parse_pipeline(text, path).dag_id
         except EdgewrightError:
-            return False
-        return True
+            return None
 
     @staticmethod
     def _folder_digest(name: str, files: dict[str, str]) -> str:

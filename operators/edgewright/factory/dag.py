@@ -49,32 +49,37 @@ def dag_from_yaml(document: str | Path, *, folder: str | Path | None = None) -> 
     pipeline = load_pipeline(path)
     if folder is not None:
         pipeline = parse_pipeline(pipeline.text, Path(folder).resolve() / path.name, shown=str(path))
-    return build_dag(pipeline)
+    return build_dag(pipeline, shown=str(path))
 
 
-def build_dag(pipeline: Pipeline) -> DAG:
+def build_dag(pipeline: Pipeline, *, shown: str | None = None) -> DAG:
     """Return the Dag of a validated pipeline.
+
+    Args:
+        pipeline: What to build.
+        shown: How messages name the file. Default: its path.
 
     Raises:
         ConfigError: an operator or a function that it names does not exist, or refuses its arguments.
     """
+    shown = shown or str(pipeline.file)
     try:
         # operators and callbacks may be the user's own, from the pipeline's folder
         with importable(pipeline.folder):
-            return _build(pipeline)
+            return _build(pipeline, shown)
     except EdgewrightError:
         raise
     except Exception as error:
         raise ConfigError(
-            f"Airflow does not take this pipeline: {type(error).__name__}: {error}", where=str(pipeline.file)
+            f"Airflow does not take this pipeline: {type(error).__name__}: {error}", where=shown
         ) from error
 
 
-def _build(pipeline: Pipeline) -> DAG:
+def _build(pipeline: Pipeline, shown: str) -> DAG:
     with DAG(pipeline.dag_id, schedule=_schedule(pipeline.schedule), **_dag_arguments(pipeline)) as dag:
         operators: dict[str, BaseOperator] = {}
         for task in pipeline.tasks:
-            operators[task.id] = _operator(pipeline, task, operators)
+            operators[task.id] = _operator(pipeline, task, operators, shown)
             for name in task.needs:
                 if name not in operators[task.id].upstream_task_ids:
                     operators[task.id].set_upstream(operators[name])
@@ -128,10 +133,10 @@ def step_operator(name: str) -> type[StepOperator]:
     return found
 
 
-def _operator(pipeline: Pipeline, task: Task, operators: Mapping[str, BaseOperator]) -> BaseOperator:
+def _operator(pipeline: Pipeline, task: Task, operators: Mapping[str, BaseOperator], shown: str) -> BaseOperator:
     arguments = _task_arguments(task)
     if not task.is_step:
-        return build_operator(task, arguments, operators, str(pipeline.file))
+        return build_operator(task, arguments, operators, shown)
     origin = PipelineSource(pipeline.folder.resolve(), pipeline.file.name, pipeline.digest)
     return step_operator(task.uses or "")(
         task_id=task.id,

@@ -8,11 +8,14 @@
     load_dags(globals(), __file__)
 
 The bundle is better where it can be had: it notices an edit within seconds (this file only when Airflow parses it
-again, every 30 s), pins a run to its version, and shows a broken file under its own name.
+again, every 30 s), pins a run to its version, and shows a broken file as an import error under its own name. Here an
+import error would take every pipeline of the folder out of service, so the faults are the page of a Dag that is there
+only while something is broken: ``edgewright_broken_pipelines``, tagged ``broken``.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -22,24 +25,13 @@ from airflow.sdk import DAG
 
 from edgewright.errors import EdgewrightError
 from edgewright.factory.compat import parsed_dag_id
-from edgewright.factory.dag import build_dag
+from edgewright.factory.dag import TAG, build_dag
 from edgewright.spec import load_pipeline, pipeline_files
 
+log = logging.getLogger("edgewright.factory")
+#: The Dag that stands for pipelines with faults.
+BROKEN = "edgewright_broken_pipelines"
 _DAG_ID = re.compile(rb"^dag_id\s*:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
-
-
-class BrokenDag(DAG):
-    """Stands for pipelines with faults: Airflow asks it whether it is valid and records the answer as import error."""
-
-    def validate(self) -> None:
-        """Refuse.
-
-        Raises:
-            EdgewrightError: always, with the faults.
-        """
-        raise self.error
-
-    error: EdgewrightError
 
 
 def load_dags(namespace: MutableMapping[str, Any], file: str, *, folder: str | Path | None = None) -> None:
@@ -60,17 +52,20 @@ def load_dags(namespace: MutableMapping[str, Any], file: str, *, folder: str | P
         try:
             dag = build_dag(load_pipeline(path))
         except EdgewrightError as error:
+            log.error("%s", error)
             broken.append(str(error))
             continue
         namespace[f"dag_{_identifier(dag.dag_id)}"] = dag
     if broken:
-        namespace["broken_pipelines"] = _broken("\n".join(broken))
+        namespace["broken_pipelines"] = _broken(broken)
 
 
-def _broken(text: str) -> BrokenDag:
-    dag = BrokenDag("edgewright_broken_pipelines", schedule=None)
-    dag.error = EdgewrightError(text)
-    return dag
+def _broken(faults: list[str]) -> DAG:
+    page = "# Pipelines with faults\n\n```text\n" + "\n\n".join(faults) + "\n```"
+    return DAG(
+        BROKEN, schedule=None, doc_md=page, tags=[TAG, "broken"], dag_display_name=f"Broken pipelines: {len(faults)}",
+        description=faults[0].splitlines()[0][:200],
+    )  # fmt: skip
 
 
 def _may_be(path: Path, dag_id: str) -> bool:

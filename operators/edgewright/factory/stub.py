@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
-from edgewright.errors import SpecError, UserFault
+from edgewright.errors import ConfigError, UserFault
 from edgewright.spec import parse_pipeline
 from edgewright.spec.load import load_pipeline
 
@@ -21,7 +21,7 @@ _TEMPLATE = """\
 # sha256 of its folder: {digest}
 from edgewright.factory import load_stub
 
-load_stub(globals(), __file__, {name!r}, {text}{last_good})
+load_stub(globals(), __file__, {name!r}, {text}{more})
 """
 
 
@@ -44,20 +44,24 @@ def quoted(text: str) -> str:
     return "(\n" + "\n".join(f"    {line!r}" for line in lines) + "\n)"
 
 
-def render_stub(name: str, text: str | None, folder_digest: str, last_good: str | None = None) -> str:
+def render_stub(
+    name: str, text: str | None, folder_digest: str, *, last_good: str | None = None, fault: str | None = None
+) -> str:
     """Return the source of a stub.
 
     Args:
-        name: The document's file name.
+        name: The document's path in the bundle.
         text: Its text; ``None`` where it cannot be read as UTF-8.
         folder_digest: sha256 over its folder.
         last_good: Which version was the last without faults, for a document that has some now.
+        fault: What only the whole folder shows, such as a ``dag_id`` that another document has.
     """
+    given = {"last_good": last_good, "fault": fault}
     return _TEMPLATE.format(
         name=name,
         digest=folder_digest,
         text="None" if text is None else quoted(text),
-        last_good="" if last_good is None else f", last_good={last_good!r}",
+        more="".join(f", {key}={value!r}" for key, value in given.items() if value is not None),
     )
 
 
@@ -66,33 +70,39 @@ class BrokenPipeline(UserFault):
 
 
 def load_stub(
-    namespace: MutableMapping[str, Any], stub: str, name: str, text: str | None, *, last_good: str | None = None
+    namespace: MutableMapping[str, Any],
+    stub: str,
+    name: str,
+    text: str | None,
+    *,
+    last_good: str | None = None,
+    fault: str | None = None,
 ) -> None:
     """Put a pipeline's Dag into the module that a stub is.
 
     Args:
         namespace: The stub's ``globals()``.
         stub: Its ``__file__``; the pipeline's folder is the folder that it stands in.
-        name: The document's file name.
+        name: The document's path in the bundle.
         text: The document.
         last_good: Which version was the last without faults.
+        fault: Why it must not be loaded.
 
     Raises:
         SpecError: with every fault of the document.
         BrokenPipeline: the same, where an earlier version was good.
-        ConfigError: an operator that it names does not exist.
+        ConfigError: an operator that it names does not exist, or another document has its ``dag_id``.
     """
     from edgewright.factory.dag import build_dag
 
-    file = Path(stub).with_name(name)
+    file = Path(stub).with_name(Path(name).name)
     try:
+        if fault is not None:
+            raise ConfigError(fault, where=name)
         pipeline = load_pipeline(file) if text is None else parse_pipeline(text, file, shown=name)
-        dag = build_dag(pipeline)
+        dag = build_dag(pipeline, shown=name)
     except UserFault as error:
         if last_good is None:
             raise
         raise BrokenPipeline(str(error), hint=f"the last good version is {last_good}") from None
     namespace["dag"] = dag
-
-
-__all__ = ["BrokenPipeline", "SpecError", "load_stub", "quoted", "render_stub", "stub_name"]
