@@ -17,6 +17,7 @@ from edgewright.cli.stack.ports import HOST
 from edgewright.cli.stack.processes import tail
 from edgewright.cli.stack.secrets import USERS, Secrets, write_private
 from edgewright.errors import SystemFault
+from edgewright.factory import preload
 
 COMPONENTS: dict[str, list[str]] = {
     "api-server": ["api-server", "--workers", "1"],
@@ -24,13 +25,6 @@ COMPONENTS: dict[str, list[str]] = {
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
-_PRELOAD = """\
-# Read by every Airflow process. In the scheduler, whose forks run the tasks, the libraries that steps need are imported
-# once instead of in each task (2.9 s). Import only: a fork of a process that has computed hangs.
-from edgewright.factory.preload import preload_in_scheduler
-
-preload_in_scheduler()
-"""
 
 
 def executable() -> str:
@@ -115,7 +109,7 @@ def prepare(home: Path, secrets: Secrets) -> None:
     airflow = home / "airflow"
     for folder in ("dags", "plugins", "config", "logs"):
         (airflow / folder).mkdir(parents=True, exist_ok=True)
-    (airflow / "config" / "airflow_local_settings.py").write_text(_PRELOAD)
+    preload.install(airflow / "config")
     write_private(login_file(home), json.dumps(secrets.passwords))
 
 
