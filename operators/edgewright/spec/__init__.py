@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
-from edgewright.spec.faults import render_faults
-from edgewright.spec.load import check_tree, load_pipeline, parse_pipeline, pipeline_files
-from edgewright.spec.pipeline import Pipeline, Task
+from typing import Any
 
-__all__ = ["Pipeline", "Task", "check_tree", "load_pipeline", "parse_pipeline", "pipeline_files", "render_faults"]
+from edgewright.spec.faults import render_faults
+from edgewright.spec.load import load_pipeline, parse_pipeline
+from edgewright.spec.pipeline import Pipeline, Task
+from edgewright.spec.tree import check_tree, pipeline_files
+
+
+def pipeline_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a whole document (see :mod:`edgewright.spec.schema`)."""
+    from edgewright.spec.schema import build
+
+    return build()
+
+
+__all__ = [
+    "Pipeline",
+    "Task",
+    "check_tree",
+    "load_pipeline",
+    "parse_pipeline",
+    "pipeline_files",
+    "pipeline_schema",
+    "render_faults",
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from edgewright.spec.faults import Faults, Path, listing, near
@@ -19,6 +20,7 @@ TRIGGER_RULES = (
     "all_success", "all_failed", "all_done", "all_done_min_one_success", "all_done_setup_success", "all_skipped",
     "one_success", "one_failed", "one_done", "none_failed", "none_failed_min_one_success", "none_skipped", "always",
 )  # fmt: skip
+_LONGEST = 86_399_999_999_999  # what a timedelta can hold
 WEIGHT_RULES = ("absolute", "downstream", "upstream")
 
 
@@ -29,12 +31,15 @@ class Invalid(ValueError):
 def duration(value: Any) -> datetime.timedelta:
     """Read ``90`` (seconds), ``5m``, ``1h30m`` or ISO 8601 ``PT5M``."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return datetime.timedelta(seconds=value)
+        return datetime.timedelta(seconds=min(value, _LONGEST))
     match = (_SHORT.match(value) or _ISO.match(value)) if isinstance(value, str) else None
     if match is None:
         raise Invalid('a duration is a number of seconds, "5m", "1h30m" or ISO 8601 such as "PT5M"')
-    weeks, days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
-    return datetime.timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+    weeks, days, hours, minutes, seconds = (int((group or "0")[:15]) for group in match.groups())
+    try:
+        return datetime.timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+    except OverflowError:
+        raise Invalid("a duration of less than 2.7 million years") from None
 
 
 def moment(value: Any) -> datetime.datetime:
@@ -89,15 +94,17 @@ def callables(value: Any) -> str | list[str]:
     return value  # type: ignore[no-any-return]
 
 
-def integer(minimum: int) -> Callable[[Any], int]:
-    """Return a reader of whole numbers that are not below a limit."""
+@dataclass(frozen=True)
+class Integer:
+    """Takes whole numbers that are not below a limit."""
 
-    def read(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            raise Invalid(f"a whole number, at least {minimum}")
+    minimum: int
+
+    def __call__(self, value: Any) -> int:
+        """Return the number."""
+        if not isinstance(value, int) or isinstance(value, bool) or value < self.minimum:
+            raise Invalid(f"a whole number, at least {self.minimum}")
         return value
-
-    return read
 
 
 def number_or_boolean(value: Any) -> float | bool:
@@ -107,30 +114,32 @@ def number_or_boolean(value: Any) -> float | bool:
     return value
 
 
-def one_of(*names: str) -> Callable[[Any], str]:
-    """Return a reader of one of some names."""
+@dataclass(frozen=True)
+class OneOf:
+    """Takes one of some names."""
 
-    def read(value: Any) -> str:
-        if value not in names:
-            raise Invalid(f"one of {listing(names, 20)}")
+    names: tuple[str, ...]
+
+    def __call__(self, value: Any) -> str:
+        """Return the name."""
+        if value not in self.names:
+            raise Invalid(f"one of {listing(self.names, 20)}")
         return str(value)
-
-    return read
 
 
 Reader = Callable[[Any], Any]
 
 TASK_ARGUMENTS: dict[str, Reader] = {
-    "retries": integer(0),
+    "retries": Integer(0),
     "retry_delay": duration,
     "retry_exponential_backoff": number_or_boolean,
     "max_retry_delay": duration,
     "execution_timeout": duration,
-    "trigger_rule": one_of(*TRIGGER_RULES),
-    "weight_rule": one_of(*WEIGHT_RULES),
-    "priority_weight": integer(0),
+    "trigger_rule": OneOf(TRIGGER_RULES),
+    "weight_rule": OneOf(WEIGHT_RULES),
+    "priority_weight": Integer(0),
     "pool": text,
-    "pool_slots": integer(1),
+    "pool_slots": Integer(1),
     "queue": text,
     "owner": text,
     "executor": text,
@@ -143,8 +152,8 @@ TASK_ARGUMENTS: dict[str, Reader] = {
     "wait_for_downstream": boolean,
     "do_xcom_push": boolean,
     "multiple_outputs": boolean,
-    "max_active_tis_per_dag": integer(1),
-    "max_active_tis_per_dagrun": integer(1),
+    "max_active_tis_per_dag": Integer(1),
+    "max_active_tis_per_dagrun": Integer(1),
     "start_date": moment,
     "end_date": moment,
     "doc": text,
@@ -198,16 +207,16 @@ REFUSED_DAG_ARGUMENTS: dict[str, str] = {
 }
 
 #: Arguments that only steps have.
-STEP_ARGUMENTS: dict[str, Reader] = {"cache": one_of("use", "refresh", "off")}
+STEP_ARGUMENTS: dict[str, Reader] = {"cache": OneOf(("use", "refresh", "off"))}
 
 DAG_ARGUMENTS: dict[str, Reader] = {
     "description": text,
     "start_date": moment,
     "end_date": moment,
     "catchup": boolean,
-    "max_active_runs": integer(1),
-    "max_active_tasks": integer(1),
-    "max_consecutive_failed_dag_runs": integer(0),
+    "max_active_runs": Integer(1),
+    "max_active_tasks": Integer(1),
+    "max_consecutive_failed_dag_runs": Integer(0),
     "dagrun_timeout": duration,
     "tags": texts,
     "owner_links": mapping,
@@ -227,10 +236,12 @@ def read_arguments(values: dict[str, Any], table: dict[str, Reader], path: Path,
     """Return typed arguments; what is not of its type is noted at its place."""
     found: dict[str, Any] = {}
     for name, value in values.items():
+        reader = table[name]
         try:
-            found[name] = table[name](value)
+            found[name] = reader(value)
         except Invalid as error:
-            names = TRIGGER_RULES if name == "trigger_rule" else ()
-            faults.add((*path, name), f"{value!r} is not allowed here", allowed=f"allowed is {error}",
-                       suggestion=near(value, names), code="type")  # fmt: skip
+            suggestion = near(value, reader.names) if isinstance(reader, OneOf) else None
+            shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+            faults.add((*path, name), f"{shown} is not allowed here", allowed=f"allowed is {error}",
+                       suggestion=suggestion, code="type")  # fmt: skip
     return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,8 @@ from edgewright.spec.values import Values
 
 #: The address in ``$schema`` of our own documents; documents of Airflow's own grammar name theirs.
 SCHEMA = "https://edgewright.dev/schema/pipeline/v1.json"
-_SCHEMAS = (SCHEMA, "https://airflow.apache.org/schemas/dag/")
+SCHEMAS = (SCHEMA, "https://airflow.apache.org/schemas/dag/")
 _OWN = ("$schema", "dag_id", "schedule", "params", "templates", "tasks", "profiles", "triggers")
-_IGNORE_FILE = ".airflowignore"
-#: Documents that pipelines read and that are none themselves.
-NOT_PIPELINES = ("defaults.yaml", "defaults.yml")
 
 
 def load_pipeline(path: Path) -> Pipeline:
@@ -100,7 +95,7 @@ def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faul
 
 def _check_head(document: dict[str, Any], faults: Faults) -> None:
     schema = document.get("$schema")
-    if schema is not None and not (isinstance(schema, str) and schema.startswith(_SCHEMAS)):
+    if schema is not None and not (isinstance(schema, str) and schema.startswith(SCHEMAS)):
         faults.add(("$schema",), f"{schema!r} is no schema of a pipeline", allowed=SCHEMA, code="schema")
     dag_id = document.get("dag_id")
     if "dag_id" not in document:
@@ -136,79 +131,3 @@ def _read_tasks(
     reader = TaskReader(document, profiles, values, faults)
     tasks = [(("tasks", index), reader.read(entry, ("tasks", index))) for index, entry in enumerate(entries)]
     return order_tasks([(path, task) for path, task in tasks if task is not None], values.references, faults)
-
-
-def pipeline_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the pipelines' files: a file that is named, and in folders every YAML file that speaks of a ``dag_id``.
-
-    What ``.airflowignore`` names (glob patterns), hidden folders and ``defaults.yaml`` are left out.
-
-    Raises:
-        ConfigError: a path does not exist.
-    """
-    for path in paths:
-        if path.is_dir():
-            yield from _in_folder(path)
-        elif path.exists():
-            yield path
-        else:
-            raise ConfigError("no such file or folder", where=str(path))
-
-
-def _in_folder(folder: Path) -> Iterator[Path]:
-    ignored = [(file.parent, _patterns(file)) for file in folder.rglob(_IGNORE_FILE)]
-    for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
-        relative = path.relative_to(folder)
-        if path.name in NOT_PIPELINES or any(part.startswith(".") for part in relative.parts):
-            continue
-        if any(path.is_relative_to(base) and _matches(path.relative_to(base), patterns) for base, patterns in ignored):
-            continue
-        if _speaks_of_a_dag(path):
-            yield path
-
-
-def _patterns(file: Path) -> list[str]:
-    lines = (line.split("#", 1)[0].strip() for line in file.read_text(errors="replace").splitlines())
-    return [line.rstrip("/") for line in lines if line]
-
-
-def _matches(path: Path, patterns: list[str]) -> bool:
-    text = path.as_posix()
-    parts = [path, *path.parents]
-    return any(fnmatch(text, pattern) or any(fnmatch(p.name, pattern) for p in parts if p.name) for pattern in patterns)
-
-
-def _speaks_of_a_dag(path: Path) -> bool:
-    try:
-        head = path.read_bytes()
-    except OSError:
-        return True
-    return b"dag_id" in head or b"edgewright.dev/schema" in head or b"airflow.apache.org/schemas/dag" in head
-
-
-def check_tree(paths: Iterable[Path]) -> list[tuple[Path, Pipeline | list[Fault]]]:
-    """Return every pipeline below some paths, or its faults; a ``dag_id`` of two files is a fault of the second."""
-    found: list[tuple[Path, Pipeline | list[Fault]]] = []
-    seen: dict[str, Path] = {}
-    for path in pipeline_files(paths):
-        try:
-            pipeline = load_pipeline(path)
-        except SpecError as error:
-            found.append((path, error.faults))
-            continue
-        except ConfigError as error:
-            found.append((path, [Fault(str(path), 1, 1, "", error.message, error.hint, code="unreadable")]))
-            continue
-        if pipeline.dag_id in seen:
-            message = f"duplicate dag_id {pipeline.dag_id!r}"
-            fault = Fault(
-                str(path), 1, 1, "dag_id", message, f"{seen[pipeline.dag_id]} has it already", code="duplicate-dag"
-            )
-            found.append((path, [fault]))
-            continue
-        seen[pipeline.dag_id] = path
-        found.append((path, pipeline))
-    return found
-
-
-__all__ = ["SCHEMA", "check_tree", "load_pipeline", "parse_pipeline", "pipeline_files"]

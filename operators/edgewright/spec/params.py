@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -165,8 +166,9 @@ _LIMITS: tuple[tuple[str, Callable[[float, float], bool], str], ...] = (
     ("maximum", operator.le, "at most"),
     ("exclusiveMinimum", operator.gt, "more than"),
     ("exclusiveMaximum", operator.lt, "less than"),
-    ("multipleOf", lambda value, step: abs(value / step - round(value / step)) < 1e-9, "a multiple of"),
-)
+    ("multipleOf", lambda value, step: step == 0 or math.isclose(math.remainder(value, step), 0, abs_tol=1e-9),
+     "a multiple of"),
+)  # fmt: skip
 
 
 def _number_misfit(value: float, schema: Mapping[str, Any]) -> str | None:
@@ -206,7 +208,7 @@ def _text_misfit(value: str, schema: Mapping[str, Any]) -> str | None:
 
 def _deep_misfit(value: Any, schema: Mapping[str, Any]) -> str | None:
     """Ask a whole validator; it is imported only for params that say more than what is checked above."""
-    import jsonschema
+    import jsonschema  # type: ignore[import-untyped]
 
     try:
         error = next(jsonschema.Draft202012Validator(dict(schema)).iter_errors(value), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -123,7 +122,9 @@ def _note_reference(model: type[BaseModel], value: Any, path: Path, place: Path,
         faults.add(path, f"{field} is required", allowed=_description(model, (field,)), code="missing-key")
         return
     end = 2 if len(place) > 1 and isinstance(place[1], int) else 1
-    given: Any = functools.reduce(lambda inner, part: inner[part], place[:end], value)
+    given: Any = value
+    for part in place[:end]:
+        given = given[part]  # type: ignore[index,unused-ignore]
     if isinstance(given, list):
         faults.add((*path, *place[:end]), "an empty list", allowed="a list of {$x: TASK}", code="value")
         return
