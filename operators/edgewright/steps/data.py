@@ -59,6 +59,21 @@ def type_name(kind: pa.DataType) -> str:
     raise DataError(f"a column of type {kind} cannot be in a dataset", hint="keep columns of plain values only")
 
 
+def as_column(array: pa.Array, kind: str) -> pa.Array:
+    """Return an array as a column of a dataset: of the given type, and NaN is a missing value.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value cannot be of that type.
+    """
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if array.type != _ARROW[kind]:
+        array = array.cast(_ARROW[kind])
+    if kind == "number" and pc.any(pc.is_nan(array)).as_py():
+        array = pc.if_else(pc.is_nan(array), pa.scalar(None, pa.float64()), array)
+    return array
+
+
 class Dataset:
     """A dataset folder, opened for reading.
 
@@ -142,11 +157,24 @@ class Dataset:
 
     def table(self, part: str) -> pa.Table:
         """Return a whole part as an Arrow table."""
-        return pq.read_table(self.folder / self._entry(part)["file"])
+        with pq.ParquetFile(self.folder / self._entry(part)["file"]) as file:
+            return file.read()
 
     def frame(self, part: str) -> pd.DataFrame:
-        """Return a whole part as a pandas frame; integers with missing values become floats with NaN."""
-        return self.table(part).to_pandas()
+        """Return a whole part as a pandas frame, with the types of :meth:`to_pandas`."""
+        return self.to_pandas(self.table(part))
+
+    def to_pandas(self, rows: pa.Table | pa.RecordBatch) -> pd.DataFrame:
+        """Return rows of this dataset as a pandas frame.
+
+        A column of integers that has missing values anywhere in the dataset is float64 with NaN, here too if these
+        rows have none: a column's dtype follows from the dataset, not from the rows at hand.
+        """
+        floats = {c["name"] for c in self.columns if c["type"] == "integer"} & set(self.manifest.get("missing", {}))
+        for index, name in enumerate(rows.schema.names):
+            if name in floats:
+                rows = rows.set_column(index, name, rows.column(index).cast(pa.float64()))
+        return rows.to_pandas()
 
     def X(self, part: str) -> pd.DataFrame:  # noqa: N802 - the field's own name for the features
         """Return the features of a part."""
