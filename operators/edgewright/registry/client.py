@@ -171,7 +171,7 @@ class Registry:
 
         Raises:
             NotFound: there is no such model or version.
-            ConfigError: MLflow does not take the alias's name (``v1`` and ``latest`` are reserved).
+            ConfigError: MLflow does not take the alias's name (names like ``v1`` are reserved).
         """
         target = self.version(name, version)
         with self.connection.calls(f"set the alias {alias} of {name}") as client:

@@ -187,6 +187,8 @@ class Connection:
         except OSError as error:
             raise self._down(f"cannot {action}: {error}") from error
         except Exception as error:  # MLflow's class is heavy to import; anything else is a fault of ours
+            if type(error).__module__.startswith("sqlalchemy."):
+                raise self._down(f"cannot {action}: {_first_line(error)}") from error
             code = getattr(error, "error_code", None)
             if code is None:
                 raise

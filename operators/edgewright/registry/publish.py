@@ -2,7 +2,8 @@
 
 The order, and what is left when the worker dies after each part:
 
-1. a LoggedModel with the digest as a tag: found by its digest and filled again by the next try;
+1. a LoggedModel with the digest as a tag: the next try of the same task finds it and fills it with the same bytes
+   again; one of another run stays, unused and harmless (its files would tell of another lineage);
 2. its files, then the status ``READY``: the same;
 3. the version, with all its tags in the same call: found by its digest, nothing is made again;
 4. ``previous``, then the alias: moved by the next try.
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewright.artifacts import ArtifactStore
+from edgewright.artifacts import ArtifactStore, digest_json
 from edgewright.artifacts.locks import Lease
 from edgewright.registry.client import Registry, _quoted, _versions
 from edgewright.registry.connection import error_code
@@ -36,6 +37,7 @@ log = logging.getLogger("edgewright.registry")
 
 _LEASE_SECONDS = 300.0
 _NAME_TAG = "edgewright.release"
+_IDENTITY_TAG = "edgewright.identity"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Publishing:
         description: Text of the version.
         tags: Tags of a new version.
         own_tags: The user's tags, set on a version that is there already as well.
-        by: Who publishes, for the history of the alias.
+        by: Who publishes: the task of the run; for the history of the alias, and to find what an earlier try left.
     """
 
     name: str
@@ -189,13 +191,13 @@ def _experiment(client: MlflowClient, registry: Registry, name: str) -> str:
 
 
 def _logged_model(client: MlflowClient, what: Publishing, experiment_id: str, run_id: str, notes: list[str]) -> Any:
-    """Return the LoggedModel that an earlier try left without a version, or a new one."""
-    query = f"tags.`{DIGEST}` = '{_quoted(what.digest)}' and tags.`{_NAME_TAG}` = '{_quoted(what.name)}'"
+    """Return the LoggedModel that an earlier try of the same task left without a version, or a new one."""
+    tags = {DIGEST: what.digest, _NAME_TAG: what.name, _IDENTITY_TAG: digest_json(what.by)}
+    query = " and ".join(f"tags.`{key}` = '{_quoted(value)}'" for key, value in tags.items())
     left = client.search_logged_models([experiment_id], filter_string=query, max_results=1)
     if left:
         notes.append(f"an earlier try left {left[0].model_id} without a version; it was completed")
         return left[0]
-    tags = {DIGEST: what.digest, _NAME_TAG: what.name}
     return client.create_logged_model(
         experiment_id, name=what.name, source_run_id=run_id or None, tags=tags, model_type="release"
     )

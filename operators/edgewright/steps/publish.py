@@ -211,6 +211,7 @@ def _lineage(
         "task_id": request.identity.task_id,
         "data_time": request.data_time or "",
         "dataset_digest": trained_on.sha256 if trained_on else "",
+        "dataset_rows": trained_on.meta.get("rows", "") if trained_on else "",
         "pipeline_digest": source.pipeline_digest if source else "",
         "git_commit": (source.commit or "") if source else "",
         "git_dirty": "" if source is None or source.dirty is None else str(source.dirty).lower(),
