@@ -31,6 +31,7 @@ _METHODS = {
     "percentile": CalibrationMethod.Percentile,
 }
 _BATCH = 64
+_ARITHMETIC = ("MatMul", "Gemm", "Conv")
 
 
 class _Rows(CalibrationDataReader):  # type: ignore[misc]  # untyped library
@@ -62,7 +63,7 @@ def compile_model(job: Job) -> Compiled:
         _check_rows(job)
     with _quiet():
         if method == "static":
-            _static(job, source, target)
+            _static(job, source, target, _after_arithmetic(before))
         else:
             quantize_dynamic(
                 str(source), str(target), per_channel=bool(job.options.get("per_channel", True)),
@@ -78,7 +79,22 @@ def compile_model(job: Job) -> Compiled:
     return Compiled(canonical_bytes(model), details=details)
 
 
-def _static(job: Job, source: Path, target: Path) -> None:
+def _after_arithmetic(model: Any) -> list[str]:
+    """Return the names of the nodes behind the last matrix product: what turns its sums into scores.
+
+    They stay in float. In 8 bits, probabilities would no longer add up to one, and nothing would get faster.
+    """
+    wanted: set[str] = set()
+    behind: list[str] = []
+    for node in reversed(model.graph.node):
+        if node.op_type in _ARITHMETIC or wanted & set(node.output):
+            wanted |= set(node.input)
+        else:
+            behind.append(node.name)
+    return behind
+
+
+def _static(job: Job, source: Path, target: Path, exclude: list[str]) -> None:
     quantize_static(
         str(source),
         str(target),
@@ -88,6 +104,7 @@ def _static(job: Job, source: Path, target: Path) -> None:
         calibrate_method=_METHODS[str(job.options.get("calibration_method", "minmax"))],
         activation_type=QuantType.QInt8,
         weight_type=QuantType.QInt8,
+        nodes_to_exclude=exclude,
     )
 
 
@@ -106,7 +123,7 @@ def _refuse_without_arithmetic(model: Any) -> None:
     """Refuse tree ensembles, linear models and the like: their operators have no integer form."""
     constants = {value.name for value in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type in ("MatMul", "Gemm", "Conv") and constants & set(node.input):
+        if node.op_type in _ARITHMETIC and constants & set(node.input):
             return
     raise _cannot_help(model)
 

@@ -25,7 +25,7 @@ _TABLE = (
     StepSpec("evaluate", EvaluateConfig, {"report": "report"}, 1, "edgewright.steps.evaluate",
              state="edgewright.steps.champion:state", metrics=evaluate.GATE_METRICS,
              summary="measures a model and holds it against gates and the champion"),
-    StepSpec("quantize", QuantizeConfig, {"model": "model", "float": "model", "report": "report"}, 1,
+    StepSpec("quantize", QuantizeConfig, {"model": "model", "float": "model", "report": "report"}, 2,
              "edgewright.steps.quantize", state="", metrics=quantize.GATE_METRICS,
              summary="compiles a model for its target and proves that it still works"),
     StepSpec("publish", PublishConfig, {"release": "bundle"}, 1, "edgewright.steps.publish", cached=False,
