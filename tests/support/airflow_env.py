@@ -73,3 +73,19 @@ def run(dag: Any, **options: Any) -> Any:
 def child_environment() -> dict[str, str]:
     """Return the environment for a Python process of its own that imports Airflow."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def xcom(run: Any, task_id: str, key: str = "return_value") -> Any:
+    """Return what a task of a run left in XCom."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        query = XComModel.get_many(run_id=run.run_id, key=key, dag_ids=run.dag_id, task_ids=task_id)
+        found = session.execute(query).first()
+        return None if found is None else XComModel.deserialize_value(found[0])
+
+
+def states(run: Any) -> dict[str, Any]:
+    """Return the state of every task of a run."""
+    return {instance.task_id: instance.state and str(instance.state) for instance in run.get_task_instances()}

@@ -46,9 +46,13 @@ def dag_from_yaml(document: str | Path, *, folder: str | Path | None = None) -> 
     if isinstance(document, str) and "\n" in document:
         return build_dag(parse_pipeline(document, Path(folder or ".").resolve() / "pipeline.yaml"))
     path = Path(document)
-    pipeline = load_pipeline(path)
-    if folder is not None:
-        pipeline = parse_pipeline(pipeline.text, Path(folder).resolve() / path.name, shown=str(path))
+    if folder is None:
+        return build_dag(load_pipeline(path), shown=str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+    pipeline = parse_pipeline(text, Path(folder).resolve() / path.name, shown=str(path))
     return build_dag(pipeline, shown=str(path))
 
 
@@ -63,6 +67,10 @@ def build_dag(pipeline: Pipeline, *, shown: str | None = None) -> DAG:
         ConfigError: an operator or a function that it names does not exist, or refuses its arguments.
     """
     shown = shown or str(pipeline.file)
+    if pipeline.triggers:
+        # dropped, they would leave a pipeline that never starts
+        raise ConfigError("triggers: events cannot start a pipeline in this release", where=shown,
+                          hint="give it a schedule, or start it by hand")  # fmt: skip
     try:
         # operators and callbacks may be the user's own, from the pipeline's folder
         with importable(pipeline.folder):

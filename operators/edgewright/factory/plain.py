@@ -15,7 +15,9 @@ from airflow.sdk import BaseOperator, XComArg, literal
 from edgewright.errors import ConfigError, Fault, SpecError
 from edgewright.factory.arguments import coerced, dotted
 from edgewright.operators.base import StepOperator
+from edgewright.operators.compat import arguments_of
 from edgewright.operators.values import pull
+from edgewright.spec.faults import listing, near
 from edgewright.spec.markers import encode
 from edgewright.spec.pipeline import Constant, Reference, Task, Template
 from edgewright.steps.request import pure_param
@@ -77,7 +79,7 @@ def build_operator(
     if issubclass(operator_class, StepOperator):
         raise ConfigError(f"{task.uses} is a step", where=where, hint=f"write uses: {operator_class.step}")
     marked = {name for name, value in task.config.items() if _is_marked(value)}
-    _refuse_marked(task, operator_class, marked, file)
+    _refuse(task, operator_class, marked, file)
     literals = {name: _literal(value) for name, value in task.config.items() if name not in marked}
     values = {
         **coerced(operator_class, literals),
@@ -93,16 +95,27 @@ def build_operator(
     return operator
 
 
-def _refuse_marked(task: Task, operator_class: type[BaseOperator], marked: set[str], file: str) -> None:
-    fields = set(operator_class.template_fields)
-    faults = [
-        Fault(
-            file, task.position.line, task.position.column, f"{task.id}.with.{name}",
-            f"{operator_class.__name__} does not render {name}, so $x and $t cannot be used there",
-            f"it renders: {', '.join(sorted(fields)) or 'nothing'}", code="not-templated",
-        )
-        for name in sorted(marked - fields)
-    ]  # fmt: skip
+def _refuse(task: Task, operator_class: type[BaseOperator], marked: set[str], file: str) -> None:
+    """Raise every fault of a ``with:`` that can be seen without calling the operator."""
+    fields, base = set(operator_class.template_fields), arguments_of(BaseOperator)
+    known = arguments_of(operator_class) - base
+    faults: list[Fault] = []
+
+    def add(name: str, message: str, allowed: str, code: str, suggestion: str | None = None) -> None:
+        place = f"{task.id}.with.{name}"
+        line, column = task.position.line, task.position.column
+        faults.append(Fault(file, line, column, place, message, allowed, suggestion, code=code))
+
+    for name in task.config:
+        if name in base:
+            add(name, f"{name} is an argument of every task", "write it beside uses:, not below with:", "misplaced")
+        elif name not in known:
+            allowed = f"it takes: {listing(sorted(known), 20)}"
+            add(name, f"{operator_class.__name__} takes no {name}", allowed, "unknown-key", near(name, known))
+        elif name in marked - fields:
+            allowed = f"it renders: {listing(sorted(fields))}"
+            add(name, f"{operator_class.__name__} does not render {name}, so $x and $t cannot stand there", allowed,
+                "not-templated")  # fmt: skip
     if faults:
         raise SpecError(faults)
 

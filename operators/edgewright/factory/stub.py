@@ -17,7 +17,7 @@ from edgewright.spec.load import load_pipeline
 
 SUFFIX = ".py"
 _TEMPLATE = """\
-# An Airflow Dag, made by Edgewright from {name}; edit that file, not this one.
+# An Airflow Dag, made by Edgewright from {shown}; edit that file, not this one.
 # sha256 of its folder: {digest}
 from edgewright.factory import load_stub
 
@@ -59,6 +59,7 @@ def render_stub(
     given = {"last_good": last_good, "fault": fault}
     return _TEMPLATE.format(
         name=name,
+        shown="".join(character if character.isprintable() else "?" for character in name),
         digest=folder_digest,
         text="None" if text is None else quoted(text),
         more="".join(f", {key}={value!r}" for key, value in given.items() if value is not None),

@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from edgewright.artifacts.digest import digest_json, sha256_file
 from edgewright.errors import ConfigError, EdgewrightError, Fault, GateFailed, Skipped, UserFault
-from edgewright.operators.compat import RETURN_KEY, dag_of, is_unmapped, operator_class_of
+from edgewright.operators.compat import RETURN_KEY, StepPartial, dag_of, is_unmapped, operator_class_of
 from edgewright.operators.links import ArtifactsLink, MlflowLink, ReportLink
 from edgewright.operators.values import pull, returned, to_markers
 from edgewright.spec.code import EntryPoints
@@ -118,6 +118,11 @@ class StepOperator(BaseOperator):
             for operator in sources:
                 if operator.task_id not in self.upstream_task_ids:
                     self.set_upstream(operator)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> StepPartial:
+        """Begin a mapped task: what is the same for all; ``expand()`` follows."""
+        return StepPartial.of(super().partial(**kwargs))
 
     @classmethod
     def get_serialized_fields(cls) -> frozenset[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, BaseOperator, literal
+from airflow.sdk import DAG, BaseOperator, XComArg, literal
 from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
 
 #: Key under which a task's return value stands in XCom.
 RETURN_KEY: str = BaseXCom.XCOM_RETURN_KEY
@@ -27,3 +28,33 @@ def operator_class_of(task: Any) -> type[Any] | None:
     """Return the class of a task, mapped or not."""
     found = getattr(task, "operator_class", type(task))
     return found if isinstance(found, type) else None
+
+
+def arguments_of(operator_class: type[BaseOperator]) -> set[str]:
+    """Return the names of all arguments that an operator takes, those of its bases included."""
+    found: set[str] = set()
+    for base in operator_class.__mro__:
+        found |= getattr(vars(base).get("__init__"), "_BaseOperatorMeta__param_names", set())
+    return found
+
+
+class StepPartial(OperatorPartial):
+    """``partial()`` of a step: a mapped task comes after every task whose output its arguments take.
+
+    Airflow looks for outputs in arguments that are template fields; a step's arguments are gathered in one.
+    """
+
+    @classmethod
+    def of(cls, partial: OperatorPartial) -> StepPartial:
+        """Return a partial as this kind."""
+        partial._expand_called = True  # the other one takes over
+        return cls(operator_class=partial.operator_class, kwargs=partial.kwargs, params=partial.params)
+
+    def _expand(self, expand_input: Any, *, strict: bool) -> MappedOperator:
+        mapped = super()._expand(expand_input, strict=strict)
+        for name, value in self.kwargs.items():
+            if isinstance(value, BaseOperator):
+                mapped.set_upstream(value)
+            elif name not in ("dag", "task_group"):
+                XComArg.apply_upstream_relationship(mapped, value)
+        return mapped
