@@ -34,7 +34,7 @@ def duration(value: Any) -> datetime.timedelta:
         return datetime.timedelta(seconds=min(value, _LONGEST))
     match = (_SHORT.match(value) or _ISO.match(value)) if isinstance(value, str) else None
     if match is None:
-        raise Invalid('a duration is a number of seconds, "5m", "1h30m" or ISO 8601 such as "PT5M"')
+        raise Invalid('seconds, "5m", "1h30m" or ISO 8601 such as "PT5M"')
     weeks, days, hours, minutes, seconds = (int((group or "0")[:15]) for group in match.groups())
     try:
         return datetime.timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
@@ -56,7 +56,7 @@ def moment(value: Any) -> datetime.datetime:
 def text(value: Any) -> str:
     """Take text."""
     if not isinstance(value, str):
-        raise Invalid("text; quote it")
+        raise Invalid("text (quote it)")
     return value
 
 
@@ -242,6 +242,6 @@ def read_arguments(values: dict[str, Any], table: dict[str, Reader], path: Path,
         except Invalid as error:
             suggestion = near(value, reader.names) if isinstance(reader, OneOf) else None
             shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-            faults.add((*path, name), f"{shown} is not allowed here", allowed=f"allowed is {error}",
+            faults.add((*path, name), f"{shown} is not allowed here", allowed=f"allowed: {error}",
                        suggestion=suggestion, code="type")  # fmt: skip
     return found

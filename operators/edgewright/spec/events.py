@@ -6,14 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from edgewright.spec.arguments import duration
+from edgewright.spec.arguments import Invalid, duration
 from edgewright.spec.faults import Faults, listing
 from edgewright.spec.step_config import check_model
 from edgewright.spec.steps.base import StepConfig
 
 
 def _check_duration(value: Any) -> Any:
-    duration(value)
+    try:
+        duration(value)
+    except Invalid:
+        raise ValueError("must be a duration") from None
     return value
 
 
@@ -73,7 +76,7 @@ def read_triggers(value: Any, faults: Faults) -> tuple[dict[str, Any], ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        faults.add(("triggers",), "triggers: is a list", allowed="[{kafka: {topic: NAME}}]", code="type")
+        faults.add(("triggers",), "must be a list", allowed="[{kafka: {topic: NAME}}]", code="type")
         return ()
     for index, entry in enumerate(value):
         place = ("triggers", index)
@@ -93,7 +96,7 @@ def read_profiles(value: Any, faults: Faults) -> dict[str, dict[str, Any]]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        faults.add(("profiles",), "profiles: is a mapping of names", code="type")
+        faults.add(("profiles",), "must be a mapping of names", code="type")
         return {}
     for name, profile in value.items():
         if name == "local":

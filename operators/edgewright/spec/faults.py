@@ -116,11 +116,11 @@ class Faults:
 
     def unknown_key(self, path: Path, known: Iterable[str], what: str = "key") -> None:
         """Note a key that does not exist there."""
-        names = sorted(known)
+        names = list(known)
         self.add(
             path,
             f"unknown {what} {path[-1]!r}",
-            allowed=f"allowed are: {listing(names, 20)}",
+            allowed=f"allowed are: {listing(names)}",
             suggestion=near(path[-1], names),
             code="unknown-key",
             key=True,

@@ -8,6 +8,7 @@ from typing import Any
 from edgewright.artifacts.digest import sha256_bytes
 from edgewright.errors import ConfigError, Fault, SpecError
 from edgewright.spec.arguments import DAG_ARGUMENTS, REFUSED_DAG_ARGUMENTS, read_arguments
+from edgewright.spec.code import check_operator
 from edgewright.spec.events import read_profiles, read_triggers
 from edgewright.spec.faults import Faults
 from edgewright.spec.graph import order_tasks
@@ -68,8 +69,18 @@ def parse_pipeline(text: str, file: Path, *, shown: str | None = None) -> Pipeli
 
 
 def _once(faults: list[Fault]) -> list[Fault]:
-    """Return faults without repetitions: what several tasks inherit from one template is one fault."""
-    return list({(fault.line, fault.column, fault.code, fault.message): fault for fault in reversed(faults)}.values())
+    """Return faults without repetitions.
+
+    What several tasks inherit from one template is one fault, and a value that nobody can read needs no second one.
+    """
+    unclear = {(fault.line, fault.column) for fault in faults if fault.code == "ambiguous"}
+    return list(
+        {
+            (fault.line, fault.column, fault.code, fault.message): fault
+            for fault in reversed(faults)
+            if fault.code == "ambiguous" or (fault.line, fault.column) not in unclear
+        }.values()
+    )
 
 
 def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faults) -> Pipeline:
@@ -84,7 +95,7 @@ def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faul
         file=file,
         text=text,
         digest=sha256_bytes(text.encode()),
-        schedule=read_schedule(document.get("schedule"), ("schedule",), faults),
+        schedule=_read_schedule(document.get("schedule"), file, faults),
         params=params,
         tasks=tuple(_read_tasks(document, file, set(params), profiles, faults)),
         arguments=read_arguments(known, DAG_ARGUMENTS, (), faults),
@@ -114,6 +125,13 @@ def _check_keys(document: dict[str, Any], faults: Faults) -> None:
             faults.unknown_key((key,), [*_OWN, *DAG_ARGUMENTS])
 
 
+def _read_schedule(value: Any, file: Path, faults: Faults) -> Any:
+    schedule = read_schedule(value, ("schedule",), faults)
+    if isinstance(schedule, dict):
+        check_operator(schedule["uses"], file.parent, ("schedule", "uses"), faults)
+    return schedule
+
+
 def _read_tasks(
     document: dict[str, Any], file: Path, params: set[str], profiles: dict[str, Any], faults: Faults
 ) -> list[Task]:
@@ -122,7 +140,7 @@ def _read_tasks(
         place = ("tasks",) if "tasks" in document else ()
         faults.add(
             place,
-            "tasks: needs at least one task",
+            "a pipeline needs tasks",
             allowed="a list of {id: ..., uses: ..., with: ...}",
             code="missing-key",
         )

@@ -60,7 +60,7 @@ def read_params(params: Any, path: Path, faults: Faults) -> dict[str, dict[str, 
     if params is None:
         return {}
     if not isinstance(params, dict):
-        faults.add(path, "params: is a mapping of names", code="type")
+        faults.add(path, "must be a mapping of names", code="type")
         return {}
     found: dict[str, dict[str, Any]] = {}
     for name, value in params.items():

@@ -60,12 +60,12 @@ def _timetable(value: dict[str, Any], path: Path, faults: Faults) -> dict[str, A
         faults.add(
             (*path, "uses"),
             "a timetable is named by its dotted path",
-            allowed="airflow.sdk.definitions.timetables...CronTriggerTimetable",
+            allowed="such as airflow.timetables.trigger.CronTriggerTimetable",
             code="schedule",
         )
         return None
     if not isinstance(arguments, dict):
-        faults.add((*path, "with"), "with: is a mapping", code="type")
+        faults.add((*path, "with"), "must be a mapping of arguments", code="type")
         return None
     return {"uses": uses, "with": arguments}
 

@@ -7,12 +7,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from edgewright.artifacts.refs import ArtifactRef
 from edgewright.spec.arguments import STEP_ARGUMENTS, TASK_ARGUMENTS
 from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.gates import parse_gate
 from edgewright.spec.graph import accepted_kinds
 from edgewright.spec.pipeline import Constant, Reference, Template
-from edgewright.spec.steps import StepSpec
+from edgewright.spec.steps import StepSpec, publish
+from edgewright.spec.steps import base as steps_base
 
 _TYPES = {
     "string_type": "text",
@@ -32,6 +34,15 @@ _LIMITS = {
     "less_than": ("lt", "less than"),
     "less_than_equal": ("le", "at most"),
 }
+
+
+#: What a pattern means, in words.
+_PATTERNS = {
+    steps_base.ENTRY_PATTERN: "must be FILE.py:NAME",
+    publish.NAME_PATTERN: "must be letters, digits, ., _ and -, at most 128, the first one a letter or digit",
+}
+#: Stands for what another task will have made.
+_ARTIFACT = ArtifactRef(kind="dataset", uri="", sha256="0" * 64)
 
 
 def check_with(spec: StepSpec, config: dict[str, Any], path: Path, faults: Faults) -> None:
@@ -58,7 +69,7 @@ def check_with(spec: StepSpec, config: dict[str, Any], path: Path, faults: Fault
 def check_model(model: type[BaseModel], value: Any, path: Path, faults: Faults) -> None:
     """Note every fault of a value that a pydantic model describes, in our own words."""
     try:
-        model.__pydantic_validator__.validate_python(_plain(value), strict=True)
+        model.__pydantic_validator__.validate_python(_stand_ins(model, _plain(value)), strict=True)
     except ValidationError as error:
         by_place: dict[Path, list[Any]] = {}
         for fault in error.errors(include_url=False):
@@ -66,10 +77,24 @@ def check_model(model: type[BaseModel], value: Any, path: Path, faults: Faults) 
                 continue
             by_place.setdefault(_document_path(value, fault["loc"]), []).append(fault)
         for place, found in by_place.items():
+            if place[:1] == ("gates",) and len(place) + (found[0]["type"] == "value_error") > 1:
+                continue  # said by _check_gates
             if _inside_artifact(model, place):
                 _note_reference(model, value, path, place, faults)
             else:
                 _note(model, found, path, place, faults)
+
+
+def _stand_ins(model: type[BaseModel], value: Any) -> Any:
+    """Put an artifact where a marker promises one, so that rules between fields are checked, too."""
+    fields = accepted_kinds(model) if isinstance(value, dict) else {}
+    for name in fields:
+        given = value.get(name)
+        if isinstance(given, (Reference, Template)):
+            value[name] = [_ARTIFACT] if _is_list(model, name) and isinstance(given, Template) else _ARTIFACT
+        elif isinstance(given, list):
+            value[name] = [_ARTIFACT if isinstance(item, (Reference, Template)) else item for item in given]
+    return value
 
 
 def _plain(value: Any) -> Any:
@@ -97,7 +122,7 @@ def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
 def _document_path(config: Any, loc: tuple[int | str, ...]) -> Path:
     """Return the part of a pydantic location that exists in the document (it also names union members)."""
     place: list[int | str] = []
-    value = config
+    value: Any = config
     for part in loc:
         if (isinstance(value, dict) and isinstance(part, str) and part in value) or (
             isinstance(value, list) and isinstance(part, int) and part < len(value)
@@ -195,7 +220,7 @@ def _wanted(fault: Any) -> str:
     if kind in ("string_too_long", "too_long"):
         return f"must have at most {context['max_length']} " + ("character" if kind[0] == "s" else "item")
     if kind == "string_pattern_mismatch":
-        return f"must look like {context['pattern']}"
+        return _PATTERNS.get(context["pattern"], f"must look like {context['pattern']}")
     return str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "must")
 
 
@@ -248,7 +273,7 @@ def _check_gates(spec: StepSpec, config: Mapping[str, Any], path: Path, faults: 
         return
     for metric, limit in gates.items():
         place = (*path, "gates", metric)
-        if isinstance(_plain(limit), str):
+        if not isinstance(limit, (Reference, Template)):
             try:
                 parse_gate(metric, _plain(limit))
             except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -18,6 +19,7 @@ _OWN = ("id", "uses", "needs", "extends", "with", "run", "profile")
 _STEP_TABLE = {**TASK_ARGUMENTS, **STEP_ARGUMENTS}
 _ENTRY_FIELDS = frozenset({"entry", "fit", "schema"})
 _SOURCE_FIELDS = frozenset({"source", "holdout"})
+_DATA = re.compile(r"\.(csv|tsv|txt|json|jsonl|ndjson|parquet)(\.gz)?$", re.IGNORECASE)
 
 
 class TaskReader:
@@ -81,7 +83,7 @@ class TaskReader:
         if entry.get("run") is not None:
             self._faults.add(
                 (*path, "run"),
-                "run: needs the task handlers of Airflow 3.4",
+                "the task handlers of Airflow 3.4 are not here",
                 allowed="write uses: and with:",
                 code="unsupported",
                 key=True,
@@ -94,7 +96,7 @@ class TaskReader:
         if not isinstance(uses, str) or not uses:
             self._faults.add(
                 (*path, "uses"),
-                "uses: names a step or an operator",
+                "must be the name of a step or an operator",
                 allowed=f"steps are: {listing(STEPS)}",
                 code="type",
             )
@@ -116,7 +118,7 @@ class TaskReader:
             return []
         if not isinstance(needs, list) or not all(isinstance(item, str) for item in needs):
             names = f"[{needs}]" if isinstance(needs, str) else "[data, model]"
-            self._faults.add((*path, "needs"), "needs: is a list of task ids", allowed=f"write {names}", code="type")
+            self._faults.add((*path, "needs"), "must be a list of task ids", allowed=f"write {names}", code="type")
             return []
         return needs
 
@@ -126,17 +128,17 @@ class TaskReader:
         if raw is None:
             raw = {}
         if not isinstance(raw, dict):
-            self._faults.add(place, "with: is a mapping", code="type")
+            self._faults.add(place, "must be a mapping of arguments", code="type")
             return {}
         config = self._values.parse(raw, place)
         if not isinstance(config, dict):
-            self._faults.add(place, "with: holds arguments, not a marker", code="type")
+            self._faults.add(place, "must be a mapping of arguments, not a marker", code="type")
             return {}
         if uses in STEPS:
             check_with(STEPS[uses], config, place if "with" in entry else path, self._faults)
             self._check_files(config, place)
         elif uses is None and config:
-            self._faults.add(place, "with: needs uses:", code="value", key=True)
+            self._faults.add(place, "there is no uses: to take these arguments", code="value", key=True)
         elif uses is not None:
             self._check_misplaced(config, place)
         return config
@@ -178,11 +180,11 @@ class TaskReader:
                 code="path",
             )
         elif not exists:
-            here = _files_of(folder)
+            here = _data_files(folder)
             self._faults.add(
                 path,
                 f"no such file: {value}",
-                allowed=f"the folder holds: {listing(here)}",
+                allowed=f"data files here are: {listing(here)}",
                 suggestion=near(value, here),
                 code="missing-file",
             )
@@ -233,5 +235,5 @@ class TaskReader:
         return name
 
 
-def _files_of(folder: FilePath) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
+def _data_files(folder: FilePath) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if _DATA.search(p.name)) if folder.is_dir() else []

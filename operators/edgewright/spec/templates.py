@@ -26,11 +26,11 @@ class Templates:
         self._faults = faults
         self._known: dict[str, Any] = templates if isinstance(templates, dict) else {}
         if templates is not None and not isinstance(templates, dict):
-            faults.add(("templates",), "templates: is a mapping of names", code="type")
+            faults.add(("templates",), "must be a mapping of names", code="type")
         for name, template in self._known.items():
             place = ("templates", name)
             if not isinstance(template, dict):
-                faults.add(place, f"template {name!r} is a mapping", allowed="{uses: ..., with: {...}}", code="type")
+                faults.add(place, "a template is a mapping", allowed="{uses: ..., with: {...}}", code="type")
                 continue
             for key in template:
                 if key not in keys:
@@ -75,7 +75,7 @@ class Templates:
     def _names(self, value: Any, path: Path) -> list[str]:
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            self._faults.add(path, "extends: names templates", allowed="a name or a list of names", code="type")
+            self._faults.add(path, "must name templates", allowed="a name or a list of names", code="type")
             return []
         return names
 

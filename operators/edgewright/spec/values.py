@@ -11,7 +11,21 @@ from edgewright.spec.pipeline import Constant, Reference, Template
 
 _ALIASES = {"$xcom": "$x", "$template": "$t", "$file": "$f"}
 MARKERS = ("$x", "$t", "$f", "$const", *_ALIASES)
+_OPENING = re.compile(r"\{[{%#]")
 _PARAM = re.compile(r"\bparams(?:\.([A-Za-z_]\w*)|\[\s*['\"]([^'\"]+)['\"]\s*\])")
+
+
+_CLOSING = {"{{": "}}", "{%": "%}", "{#": "#}"}
+
+
+def _unclosed(template: str) -> str | None:
+    """Return the first opening of a Jinja template that nothing closes."""
+    place = 0
+    while match := _OPENING.search(template, place):
+        place = template.find(_CLOSING[match[0]], match.end())
+        if place < 0:
+            return match[0]
+    return None
 
 
 class Values:
@@ -96,6 +110,8 @@ class Values:
                 path, "a template is text", allowed='{$t: "{{ params.x }}"}, or {$t: {$f: FILE}}', code="marker"
             )
             return None
+        if (opening := _unclosed(inner)) is not None:
+            self.faults.add(path, f"{opening} is never closed", allowed="see Jinja's syntax", code="template")
         for attribute, item in _PARAM.findall(inner):
             if (attribute or item) not in self.params:
                 self.faults.add(
@@ -119,5 +135,8 @@ class Values:
             return place.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            self.faults.add(path, f"cannot read {inner}: {reason}", code="missing-file")
+            here = [p.name for p in self.folder.iterdir() if p.is_file()] if self.folder.is_dir() else []
+            self.faults.add(
+                path, f"cannot read {inner}: {reason}", suggestion=near(inner, sorted(here)), code="missing-file"
+            )
             return None

@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from edgewright.artifacts.refs import ArtifactRef, Kind
 from edgewright.spec.gates import parse_gate
 
-_ENTRY = re.compile(r"^[^:\\]+\.py:[A-Za-z_][A-Za-z0-9_]*$")
+ENTRY_PATTERN = r"^[^:\\]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
+_ENTRY = re.compile(ENTRY_PATTERN)
 
 
 class StepConfig(BaseModel):

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from edgewright.spec.steps.base import Model, StepConfig
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 class PublishConfig(StepConfig):
