@@ -15,10 +15,12 @@ name and renamed (object stores put a document in one step by themselves).
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +49,14 @@ def _store_errors(action: str, where: str) -> Iterator[None]:
             error.errno or 0
         )
         raise StoreError(f"{action}: {error.strerror or error}", where=where, hint=hint) from error
+
+
+def _changed(info: dict[str, Any]) -> float:
+    """Return when a file was changed, whatever its file system calls that; one that does not say is new."""
+    found = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("created")
+    if isinstance(found, datetime.datetime):
+        return found.timestamp()
+    return float(found) if isinstance(found, (int, float)) else time.time()
 
 
 class ArtifactStore:
@@ -101,9 +111,43 @@ class ArtifactStore:
                 size=sum(entry["size"] for entry in files.values()),
                 meta=meta or {},
             )
-            if self._manifest(digest) is None:
+            if self._is_sound(digest, files):
+                self._touch(digest)
+            else:
                 self._write_artifact(folder, digest, files)
         return ref
+
+    def _is_sound(self, digest: str, files: dict[str, dict[str, Any]]) -> bool:
+        """Whether an artifact is there undamaged; one that is damaged is forgotten, to be written anew.
+
+        Files of this machine are compared by their digests, those of an object store (which checks its own) by sizes.
+        """
+        key = self._artifact_key(digest)
+        try:
+            manifest = self._manifest(digest)
+        except (DamagedArtifact, KeyError, TypeError):
+            manifest = {}
+        if manifest is None:
+            return False
+        if manifest == files and self.is_local:
+            folder = Path(self._path(key))
+            if all((folder / n).is_file() and sha256_file(folder / n) == e["sha256"] for n, e in files.items()):
+                return True
+        elif manifest == files:
+            found = self.scan(key)
+            if all(found.get(f"{key}/{n}", (-1, 0))[0] == e["size"] for n, e in files.items()):
+                return True
+        self._fs.rm_file(self._path(f"{key}/{MANIFEST}"))
+        return False
+
+    def _touch(self, digest: str) -> None:
+        """Make an artifact young again, so that a collector at work does not remove what is wanted just now."""
+        path = self._path(f"{self._artifact_key(digest)}/{MANIFEST}")
+        with contextlib.suppress(PermissionError):
+            if self.is_local:
+                os.utime(path)
+            else:
+                self._fs.pipe_file(path, self._fs.cat_file(path))
 
     def fetch(self, ref: ArtifactRef, *, verify: bool = True) -> Path:
         """Return a local folder with the artifact's files. Treat it as read-only.
@@ -258,6 +302,20 @@ class ArtifactStore:
             found = self._fs.find(base)
         cut = len(self._base) + 1
         return sorted(path[cut:] for path in found if "/.tmp-" not in path)
+
+    def scan(self, prefix: str) -> dict[str, tuple[int, float]]:
+        """Return size in bytes and time of the last change (seconds since 1970) of every file below a prefix.
+
+        Temporary files are among them: this is what a collector of leftovers looks at.
+        """
+        with _store_errors(f"cannot list {prefix}", self.root):
+            base = self._path(prefix).rstrip("/")
+            self._fs.invalidate_cache()
+            if not self._fs.exists(base):
+                return {}
+            found = self._fs.find(base, detail=True)
+        cut = len(self._base) + 1
+        return {path[cut:]: (int(info.get("size") or 0), _changed(info)) for path, info in sorted(found.items())}
 
     def delete(self, key: str) -> None:
         """Remove a document or everything below a prefix; nothing happens where there is none."""
