@@ -58,6 +58,17 @@ class Resources(StepConfig):
     fpga: Annotated[int | None, Field(ge=0, description="Number of FPGAs.")] = None
 
 
+class Toleration(StepConfig):
+    """A taint of nodes that does not keep the pod away."""
+
+    key: Annotated[str | None, Field(description="Key of the taint. Default: every key.")] = None
+    operator: Annotated[Literal["Equal", "Exists"], Field(description="Whether the value counts.")] = "Equal"
+    value: Annotated[str | None, Field(description="Value of the taint.")] = None
+    effect: Annotated[
+        Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None, Field(description="Default: every effect.")
+    ] = None
+
+
 class Profile(StepConfig):
     """A named place to run."""
 
@@ -65,7 +76,7 @@ class Profile(StepConfig):
     image: Annotated[str | None, Field(description="Container image.")] = None
     resources: Resources = Resources()
     selectors: Annotated[dict[str, str], Field(description="Labels that a node must have.")] = {}
-    tolerations: Annotated[list[dict[str, Any]], Field(description="Kubernetes tolerations.")] = []
+    tolerations: Annotated[list[Toleration], Field(description="Kubernetes tolerations.")] = []
 
 
 TRIGGERS: dict[str, type[StepConfig]] = {"kafka": KafkaTrigger, "objects": ObjectsTrigger}

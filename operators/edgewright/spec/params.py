@@ -99,6 +99,8 @@ def _fragment(fragment: dict[str, Any], path: Path, faults: Faults) -> dict[str,
                 code="value",
             )
     _check_texts(fragment, path, faults)
+    if len(faults.found) == before and not _DEEP.isdisjoint(fragment):
+        _check_deep(fragment, path, faults)
     if len(faults.found) == before and "default" in fragment and (problem := misfit(fragment["default"], fragment)):
         faults.add((*path, "default"), f"the default {problem}", code="default")
     return fragment
@@ -111,6 +113,28 @@ def _has_type(value: Any, kinds: type | tuple[type, ...]) -> bool:
 
 def _words_of(kinds: tuple[type, ...]) -> str:
     return "a number" if float in kinds else " or ".join(_WORDS[kind] for kind in kinds)
+
+
+def _check_deep(fragment: dict[str, Any], path: Path, faults: Faults) -> None:
+    """Note what is wrong inside of a fragment that only a whole validator understands."""
+    import jsonschema  # type: ignore[import-untyped]
+
+    for error in jsonschema.Draft202012Validator(jsonschema.Draft202012Validator.META_SCHEMA).iter_errors(fragment):
+        faults.add((*path, *error.absolute_path), f"not valid JSON Schema: {error.message[:200]}", code="type")
+    _check_inner_keys(fragment, path, faults)
+
+
+def _check_inner_keys(schema: Mapping[str, Any], path: Path, faults: Faults) -> None:
+    """Note misspelt keywords of schemas inside of a schema; a validator ignores what it does not know."""
+    inner = [((*path, key), schema.get(key)) for key in ("items", "additionalProperties")]
+    for name, found in (schema.get("properties") or {}).items():
+        inner.append(((*path, "properties", name), found))
+    for place, found in inner:
+        if isinstance(found, dict):
+            for key in found:
+                if key not in _KEYS and not key.startswith("$"):
+                    faults.unknown_key((*place, key), KEYS)
+            _check_inner_keys(found, place, faults)
 
 
 def _check_texts(fragment: dict[str, Any], path: Path, faults: Faults) -> None:
@@ -208,12 +232,12 @@ def _text_misfit(value: str, schema: Mapping[str, Any]) -> str | None:
 
 def _deep_misfit(value: Any, schema: Mapping[str, Any]) -> str | None:
     """Ask a whole validator; it is imported only for params that say more than what is checked above."""
-    import jsonschema  # type: ignore[import-untyped]
+    import jsonschema
 
     try:
         error = next(jsonschema.Draft202012Validator(dict(schema)).iter_errors(value), None)
-    except (jsonschema.SchemaError, TypeError, AttributeError, ValueError) as fault:
-        return f"cannot be checked, its schema is not valid: {fault}".splitlines()[0]
+    except Exception as fault:  # a schema may refer to what is not there, or hold a wrong pattern
+        return f"cannot be checked: {type(fault).__name__}: {fault}".splitlines()[0]
     return None if error is None else f"does not fit: {error.message}"
 
 

@@ -12,6 +12,7 @@ from edgewright.spec.arguments import STEP_ARGUMENTS, TASK_ARGUMENTS
 from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.gates import parse_gate
 from edgewright.spec.graph import accepted_kinds
+from edgewright.spec.markers import encode
 from edgewright.spec.pipeline import Constant, Reference, Template
 from edgewright.spec.steps import StepSpec, publish
 from edgewright.spec.steps import base as steps_base
@@ -36,6 +37,7 @@ _LIMITS = {
 }
 
 
+_BESIDE_WITH = frozenset({"id", "uses", "needs", "extends", "profile", *TASK_ARGUMENTS, *STEP_ARGUMENTS})
 #: What a pattern means, in words.
 _PATTERNS = {
     steps_base.ENTRY_PATTERN: "must be FILE.py:NAME",
@@ -154,6 +156,7 @@ def _note_reference(model: type[BaseModel], value: Any, path: Path, place: Path,
         faults.add((*path, *place[:end]), "an empty list", allowed="a list of {$x: TASK}", code="value")
         return
     name = given if isinstance(given, str) and given.isidentifier() else "TASK"
+    name = given.task if isinstance(given, Reference) else name
     many = end == 1 and _is_list(model, str(field))
     faults.add(
         (*path, *place[:end]),
@@ -195,10 +198,10 @@ def _note(model: type[BaseModel], found: list[Any], path: Path, place: Path, fau
 
 def _note_unknown(model: type[BaseModel], path: Path, place: Path, faults: Faults) -> None:
     key = place[-1]
-    if len(place) == 1 and path[:1] == ("tasks",) and key in {**TASK_ARGUMENTS, **STEP_ARGUMENTS}:
+    if len(place) == 1 and path[:1] == ("tasks",) and key in _BESIDE_WITH:
         faults.add(
             (*path, *place),
-            f"{key!r} is an argument of the task",
+            f"{key!r} belongs to the task",
             allowed="write it beside with:, not inside",
             code="unknown-key",
             key=True,
@@ -230,7 +233,7 @@ def _join(texts: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = repr(encode(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -33,7 +33,7 @@ class TaskReader:
     """
 
     def __init__(self, document: dict[str, Any], profiles: dict[str, Any], values: Values, faults: Faults) -> None:
-        self._templates = Templates(document.get("templates"), {*_OWN, *_STEP_TABLE}, faults)
+        self._templates = Templates(document.get("templates"), [*_OWN, *_STEP_TABLE], faults)
         self._profiles = ["local", *profiles]
         self._values = values
         self._faults = faults
@@ -150,7 +150,7 @@ class TaskReader:
                 why = REFUSED_ARGUMENTS.get(name)
                 self._faults.add(
                     (*path, name),
-                    f"{name!r} {'cannot be set' if why else 'is an argument of the task'}",
+                    f"{name!r} {'cannot be set' if why else 'belongs to the task'}",
                     allowed=why or "write it beside with:, not inside",
                     code="unknown-key",
                     key=True,

@@ -22,7 +22,7 @@ class Templates:
         faults: Where to note.
     """
 
-    def __init__(self, templates: Any, keys: set[str], faults: Faults) -> None:
+    def __init__(self, templates: Any, keys: list[str], faults: Faults) -> None:
         self._faults = faults
         self._known: dict[str, Any] = templates if isinstance(templates, dict) else {}
         if templates is not None and not isinstance(templates, dict):

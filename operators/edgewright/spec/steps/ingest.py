@@ -64,7 +64,12 @@ class IngestConfig(StepConfig):
     )
 
     @model_validator(mode="after")
-    def _stratify_needs_label(self) -> IngestConfig:
+    def _fits_together(self) -> IngestConfig:
         if self.split and self.split.stratify and not self.label:
             raise ValueError("split.stratify needs a label")
+        if self.columns is not None:
+            if not self.columns or len(set(self.columns)) < len(self.columns):
+                raise ValueError("columns must name at least one column, and each only once")
+            if self.label and self.label not in self.columns:
+                raise ValueError(f"columns must contain the label {self.label}")
         return self
