@@ -179,7 +179,7 @@ def test_a_path_cannot_leave_the_folder(run_step: Any, cleveland: Path) -> None:
 
 def test_what_is_no_gzip_is_explained(run_step: Any, pipeline_folder: Path) -> None:
     name = write(pipeline_folder, "a,b\n1,2\n", "data.csv.gz")
-    with pytest.raises(DataError, match=r"cannot be read|Not a gzipped file"):
+    with pytest.raises(DataError, match="this is no gzip file"):
         run_step("ingest", {"source": name})
 
 

@@ -24,6 +24,9 @@ GROUP_ROWS = 65_536
 #: An integer label with at most this many values is a class.
 MAX_CLASSES = 50
 
+#: More values of the label than this are not counted.
+MOST_VALUES = 1_000
+
 _ARROW = {
     "integer": pa.int64(),
     "number": pa.float64(),
@@ -265,16 +268,27 @@ class DatasetWriter:
                 self._train_missing[name] += array.null_count
                 if kind in ("integer", "number"):
                     self._widen(name, array)
-        if self.label is not None:
+        if self.label is not None and not self._too_many:
             counts = self._classes.setdefault(part, {})
             for entry in batch.column(self.label).value_counts().to_pylist():
                 if entry["values"] is not None:
                     counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
-            if len(counts) > 1000:
-                self._too_many = True
-                counts.clear()
+            if len(counts) > MOST_VALUES:
+                self._many_values()
+
+    def _many_values(self) -> None:
+        """Stop counting: what has so many values is a quantity. A text cannot be one."""
+        if dict(self.columns)[str(self.label)] == "string":
+            raise DataError(
+                f"the label {self.label} has more than {MOST_VALUES:,} different texts",
+                hint="a label is a class or a number; is this the right column?",
+            )
+        self._too_many = True
+        self._classes = {part: {} for part in self._classes}
 
     def _widen(self, name: str, array: pa.Array) -> None:
+        if pa.types.is_floating(array.type):
+            array = array.filter(pc.is_finite(array))  # JSON knows no infinity
         found = pc.min_max(array).as_py()
         low, high = found["min"], found["max"]
         if low is not None:

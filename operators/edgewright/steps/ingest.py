@@ -1,19 +1,16 @@
 """``ingest``: from a source to a versioned dataset with parts, as a stream.
 
-Without a split the rows go straight to the part ``train``. With one, a first pass writes them to a scratch file and
-counts, a second divides them. Memory is that of a few blocks whatever the size of the source; the holdout alone is
-remembered by the hashes of its rows (8 bytes each), because equal rows on both sides are a fault.
+A first pass reads the source, writes its rows to a scratch file and counts; a second divides them. Memory is that of a
+few blocks whatever the size of the source; the holdout alone is remembered by the hashes of its rows (8 bytes each),
+because equal rows on both sides are a fault.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.ipc
 
 from edgewright.artifacts.digest import sha256_file
 from edgewright.errors import DataError, Skipped
@@ -21,10 +18,11 @@ from edgewright.spec.steps.ingest import IngestConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import DatasetWriter, reference_meta
-from edgewright.steps.hashes import row_hashes
-from edgewright.steps.sources import obtain
+from edgewright.steps.hashes import HashSet, row_hashes
+from edgewright.steps.sources import obtain, shown
 from edgewright.steps.split import Splitter
-from edgewright.steps.tables import Table, read_all
+from edgewright.steps.spool import Spool
+from edgewright.steps.tables import Table, open_table, read_all
 
 
 def run(config: IngestConfig, context: StepContext) -> StepOutput:
@@ -36,95 +34,71 @@ def run(config: IngestConfig, context: StepContext) -> StepOutput:
         Skipped: there are fewer rows than ``minimum`` asks for.
     """
     path = obtain(config.source, context, "source")
-    table = Table(path, config.source, config)
-    spool = _Spool(context.scratch / "rows.arrow")
+    table = open_table(path, shown(config.source), config)
+    spool = Spool(context.scratch / "rows.arrow")
     splitter = Splitter(config.split, config.label) if config.split else None
     rows = _first_pass(table, spool, splitter, config, context)
-    if rows == 0:
-        raise DataError("there is a header and no row", where=config.source)
-    holdout = _read_holdout(config, table, context)
+    source: dict[str, Any] = describe(table)
+    holdout = _read_holdout(config, table, context, source)
     folder = context.folder("dataset")
-    source = {"uri": config.source, "sha256": sha256_file(path), "bytes": path.stat().st_size}
-    if table.bad_count:
-        source["bad_rows"] = table.bad_count
     writer = DatasetWriter(folder, table.columns, config.label, source)
     _second_pass(spool, splitter, holdout, writer, rows, context)
     manifest = writer.close()
+    _check_parts(manifest, config)
     _check_minimum(manifest, config)
-    notes = [f"{rows:,} rows, {len(table.columns)} columns from {config.source}: {_parts(manifest)}"]
+    notes = [f"{rows:,} rows, {len(table.columns)} columns from {table.shown}: {_parts(manifest)}"]
     if table.bad_count:
         notes.append(f"{table.bad_count:,} unreadable rows were left out, such as {_examples(table)}")
     for note in notes:
-        context.note(note)
+        context.note("%s", note)
     return StepOutput(
         outputs={"dataset": context.put(folder, "dataset", reference_meta(manifest))},
-        metrics={"rows": rows, "bytes": path.stat().st_size, "bad_rows": table.bad_count},
+        metrics={"rows": manifest["rows"], "bytes": table.size, "bad_rows": table.bad_count},
         notes=notes,
     )
 
 
-class _Spool:
-    """Rows on disk between the two passes, uncompressed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._writer: Any = None
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        if self._writer is None:
-            self._writer = pa.ipc.new_file(self.path, batch.schema)
-        self._writer.write_batch(batch)
-
-    def restart(self) -> None:
-        self.close()
-        self._writer = None
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def read(self) -> Iterator[pa.RecordBatch]:
-        if not self.path.exists():
-            return
-        with pa.OSFile(str(self.path), "rb") as file:
-            reader = pa.ipc.open_file(file)
-            for index in range(reader.num_record_batches):
-                yield reader.get_batch(index)
+def describe(table: Table) -> dict[str, Any]:
+    """Return what the manifest says about a source."""
+    found: dict[str, Any] = {"uri": table.shown, "sha256": sha256_file(table.path), "bytes": table.size}
+    return found | ({"bad_rows": table.bad_count} if table.bad_count else {})
 
 
 def _first_pass(
-    table: Table, spool: _Spool, splitter: Splitter | None, config: IngestConfig, context: StepContext
+    table: Table, spool: Spool, splitter: Splitter | None, config: IngestConfig, context: StepContext
 ) -> int:
     rows = 0
     for batch in read_all(table):
-        if isinstance(batch, list):  # a column's type widened: everything again
+        if batch is None:  # a column's type widened: everything again
             spool.restart()
             if splitter is not None:
                 splitter.restart()
             rows = 0
             continue
-        _check_label(batch, config, rows)
+        _check_label(batch, config.label, table.shown, rows)
         if splitter is not None:
             splitter.count(batch, row_hashes(batch, splitter.seed))
         spool.write(batch)
         rows += batch.num_rows
-        context.progress("read", rows, unit="rows")
+        context.progress(f"{rows:,} rows read", min(table.done, table.size), table.size, "bytes")
     spool.close()
     _check_bad_rows(table, rows, config)
+    if rows == 0:
+        raise DataError("there is a header and no row", where=table.shown)
     if splitter is not None:
         splitter.decide()
     return rows
 
 
-def _check_label(batch: pa.RecordBatch, config: IngestConfig, before: int) -> None:
-    if config.label is None:
+def _check_label(batch: pa.RecordBatch, name: str | None, where: str, before: int) -> None:
+    if name is None:
         return
-    label = batch.column(config.label)
+    label = batch.column(name)
     if label.null_count:
         first = pc.index(label.is_null(), True).as_py()
         raise DataError(
-            f"the label {config.label} is missing in row {before + first + 1}",
-            where=config.source,
+            f"the label {name} is missing in row {before + first + 1}",
+            where=where,
             hint="remove rows without a label, or label them",
         )
 
@@ -133,7 +107,7 @@ def _check_bad_rows(table: Table, rows: int, config: IngestConfig) -> None:
     if table.bad_count > config.max_bad_rows * (rows + table.bad_count):
         raise DataError(
             f"{table.bad_count:,} rows cannot be read, such as {_examples(table)}",
-            where=config.source,
+            where=table.shown,
             hint="mend them, or allow a share of them: max_bad_rows: 0.01",
         )
 
@@ -142,42 +116,34 @@ def _examples(table: Table) -> str:
     return "; ".join(f"line {line}: {text}" for line, text in table.bad_rows[:3])
 
 
-def _read_holdout(
-    config: IngestConfig, main: Table, context: StepContext
-) -> Callable[[], Iterator[pa.RecordBatch]] | None:
-    """Return a function that yields the holdout's rows, spooled with the main source's types."""
+def _read_holdout(config: IngestConfig, main: Table, context: StepContext, source: dict[str, Any]) -> Spool | None:
+    """Return the rows of the holdout with the main source's columns and types, and describe it in the manifest."""
     if config.holdout is None:
         return None
     path = obtain(config.holdout, context, "holdout")
     names = [name for name, _ in main.columns]
-    table = Table(path, config.holdout, config.model_copy(update={"columns": names}), types=dict(main.columns))
-    spool = _Spool(context.scratch / "holdout.arrow")
-    for batch in table.batches():
-        _check_label(batch, config, 0)
-        spool.write(batch)
-    spool.close()
-    return spool.read
+    table = open_table(path, shown(config.holdout), config.model_copy(update={"columns": names}), dict(main.columns))
+    spool = Spool(context.scratch / "holdout.arrow")
+    rows = _first_pass(table, spool, None, config, context)
+    if rows == 0:
+        raise DataError("the holdout has no row", where=table.shown)
+    source["holdout"] = describe(table)
+    return spool
 
 
 def _second_pass(
-    spool: _Spool,
+    spool: Spool,
     splitter: Splitter | None,
-    holdout: Callable[[], Iterator[pa.RecordBatch]] | None,
+    holdout: Spool | None,
     writer: DatasetWriter,
     rows: int,
     context: StepContext,
 ) -> None:
-    import numpy as np
-
-    known = np.concatenate([row_hashes(b) for b in holdout()]) if holdout else None
+    known = HashSet(row_hashes(batch) for batch in holdout.read()) if holdout else None
     done = 0
     for batch in spool.read():
-        if known is not None and (both := np.isin(row_hashes(batch), known)).any():
-            raise DataError(
-                f"{int(both.sum())} rows of the source stand in the holdout too (leakage), the first is row "
-                f"{done + int(both.argmax()) + 1}: {batch.slice(int(both.argmax()), 1).to_pylist()[0]}",
-                hint="a model must be measured on rows that it has not seen: remove them from one of the two",
-            )
+        if known is not None:
+            _refuse_leaks(batch, known, done)
         if splitter is None:
             writer.write("train", batch)
         else:
@@ -185,18 +151,49 @@ def _second_pass(
             writer.write("train", batch.filter(pc.invert(test)))
             writer.write("test", batch.filter(test))
         done += batch.num_rows
-        context.progress("write", done, rows, "rows")
-    for batch in holdout() if holdout else ():
+        context.progress("rows written", done, rows)
+    for batch in holdout.read() if holdout else ():
         writer.write("holdout", batch)
 
 
+def _refuse_leaks(batch: pa.RecordBatch, known: HashSet, before: int) -> None:
+    both = known.contains(row_hashes(batch))
+    if both.any():
+        first = int(both.argmax())
+        raise DataError(
+            f"{int(both.sum())} rows of the source stand in the holdout too (leakage), the first is row "
+            f"{before + first + 1}: {batch.slice(first, 1).to_pylist()[0]}",
+            hint="a model must be measured on rows that it has not seen: remove them from one of the two",
+        )
+
+
+def _check_parts(manifest: dict[str, Any], config: IngestConfig) -> None:
+    """Refuse a split that leaves a part without rows: later steps could say less about it."""
+    for part in ("train", "test") if config.split else ():
+        if part not in manifest["parts"]:
+            raise DataError(
+                f"split: no row of {manifest['rows']} went to the part {part}",
+                where=config.source,
+                hint="equal rows stay together; bring more rows, another seed, or leave split: out",
+            )
+
+
 def _check_minimum(manifest: dict[str, Any], config: IngestConfig) -> None:
-    rows = manifest["rows"]
-    if rows < config.minimum.rows:
-        raise Skipped(f"{rows} rows are fewer than minimum.rows: {config.minimum.rows}")
-    for value, count in manifest.get("classes", {}).items():
-        if count < config.minimum.per_class:
-            raise Skipped(f"{count} rows of class {value} are fewer than minimum.per_class: {config.minimum.per_class}")
+    """Skip the run where there is too little to learn from; the holdout is not learnt from and does not count."""
+    parts = {name: entry for name, entry in manifest["parts"].items() if name != "holdout"}
+    rows = sum(entry["rows"] for entry in parts.values())
+    least = config.minimum
+    if rows < least.rows:
+        raise Skipped(f"{rows} rows are fewer than minimum.rows: {least.rows}")
+    counts: dict[str, int] = dict.fromkeys(manifest.get("classes", {}), 0)
+    for entry in parts.values():
+        for value, count in entry.get("classes", {}).items():
+            counts[value] += count
+    for value, count in counts.items():
+        if count < least.per_class:
+            raise Skipped(f"{count} rows of class {value} are fewer than minimum.per_class: {least.per_class}")
+    if least.per_class and len(counts) == 1:
+        raise Skipped(f"there is only the class {next(iter(counts))}; minimum.per_class needs two")
 
 
 def _parts(manifest: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote, urlparse, urlunparse
 
 from edgewright.artifacts.digest import sha256_file
 from edgewright.errors import DataError, EdgewrightError, Unavailable
@@ -20,6 +20,10 @@ from edgewright.steps.context import StepContext
 _BLOCK = 1 << 20
 _TRIES = 4
 _TIMEOUT = 30.0
+#: Bytes as they are stored: a server that packs them on the way would change their number.
+_AS_IT_IS = {"Accept-Encoding": "identity"}
+#: Answers after which the same question may succeed: request timeout, too early, too many requests.
+_LATER = (408, 425, 429)
 
 
 def state(config: IngestConfig, context: StepContext) -> dict[str, Any] | None:
@@ -29,7 +33,10 @@ def state(config: IngestConfig, context: StepContext) -> dict[str, Any] | None:
         address = getattr(config, name)
         if address is None:
             continue
-        identity = _identity(address, context)
+        try:
+            identity = _identity(address, context)
+        except Unavailable:  # the step itself tries again, and says what is wrong
+            return None
         if identity is None:
             return None
         found[name] = identity
@@ -43,6 +50,14 @@ def _identity(address: str, context: StepContext) -> dict[str, Any] | None:
     if address.startswith(("http://", "https://")):
         return _http_identity(address)
     return _object_identity(address)
+
+
+def shown(address: str) -> str:
+    """Return an address as it may stand in a manifest or a message: without password and without a signed query."""
+    parts = urlparse(address)
+    if "://" not in address or not (parts.query or "@" in parts.netloc):
+        return address
+    return urlunparse(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
 def local_path(address: str, context: StepContext) -> Path | None:
@@ -102,7 +117,7 @@ def _http_identity(address: str) -> dict[str, Any] | None:
     import httpx
 
     try:
-        answer = httpx.head(address, timeout=_TIMEOUT, follow_redirects=True)
+        answer = httpx.head(address, timeout=_TIMEOUT, follow_redirects=True, headers=_AS_IT_IS)
     except httpx.HTTPError:
         return None
     tag = answer.headers.get("etag")
@@ -118,12 +133,10 @@ def _http_identity(address: str) -> dict[str, Any] | None:
 def _download_http(address: str, target: Path, context: StepContext) -> None:
     import httpx
 
+    where = shown(address)
     try:
-        with httpx.stream("GET", address, timeout=_TIMEOUT, follow_redirects=True) as answer:
-            if answer.status_code >= 500:
-                raise Unavailable(f"the server answered {answer.status_code}", where=address)
-            if answer.status_code >= 400:
-                raise DataError(f"the server answered {answer.status_code} {answer.reason_phrase}", where=address)
+        with httpx.stream("GET", address, timeout=_TIMEOUT, follow_redirects=True, headers=_AS_IT_IS) as answer:
+            _check_status(answer.status_code, answer.reason_phrase, where)
             total = int(answer.headers["content-length"]) if "content-length" in answer.headers else None
             done = 0
             with target.open("wb") as file:
@@ -132,11 +145,24 @@ def _download_http(address: str, target: Path, context: StepContext) -> None:
                     file.write(block)
                     context.progress("download", done, total, "bytes")
     except httpx.UnsupportedProtocol as error:
-        raise DataError(str(error), where=address) from error
+        raise DataError(str(error), where=where) from error
+    except httpx.RemoteProtocolError as error:
+        raise Unavailable(f"the download broke off: {error}", where=where) from error
     except httpx.HTTPError as error:
-        raise Unavailable(f"the server does not answer: {error or type(error).__name__}", where=address) from error
+        raise Unavailable(f"the server does not answer: {error or type(error).__name__}", where=where) from error
     if total is not None and done != total:
-        raise Unavailable(f"the download broke off after {done:,} of {total:,} bytes", where=address)
+        raise Unavailable(f"the download broke off after {done:,} of {total:,} bytes", where=where)
+
+
+def _check_status(status: int, reason: str, where: str) -> None:
+    if status >= 500 or status in _LATER:
+        raise Unavailable(f"the server answered {status} {reason}", where=where)
+    if status >= 400:
+        hint = "check the address" if status in (404, 410) else None
+        hint = (
+            "the server wants to know who asks: give credentials in the environment" if status in (401, 403) else hint
+        )
+        raise DataError(f"the server answered {status} {reason}", where=where, hint=hint)
 
 
 # -- object stores ---------------------------------------------------------------------------------------------
@@ -152,13 +178,17 @@ def _object_identity(address: str) -> dict[str, Any] | None:
 
 def _download_object(address: str, target: Path, context: StepContext) -> None:
     def copy(system: Any, path: str) -> None:
-        total = system.info(path).get("size")
-        done = 0
+        info = system.info(path)
+        if info.get("type") == "directory":
+            raise DataError("this is a folder, not a file", where=shown(address))
+        total, done = info.get("size"), 0
         with system.open(path, "rb", block_size=8 * _BLOCK) as source, target.open("wb") as file:
             while block := source.read(_BLOCK):
                 file.write(block)
                 done += len(block)
                 context.progress("download", done, total, "bytes")
+        if total is not None and done != total:
+            raise Unavailable(f"the download broke off after {done:,} of {total:,} bytes", where=shown(address))
 
     _with_object_store(address, copy)
 
@@ -167,21 +197,23 @@ def _with_object_store(address: str, action: Callable[[Any, str], Any]) -> Any:
     """Call an action with the file system of an address; its errors become ours."""
     import fsspec
 
+    where = shown(address)
     try:
         system, path = fsspec.core.url_to_fs(address)
+        system.invalidate_cache()  # a listing from before would hide that the object changed
         return action(system, path)
     except EdgewrightError:
         raise
     except FileNotFoundError as error:
-        raise DataError("no such object", where=address) from error
+        raise DataError("no such object or bucket", where=where) from error
     except PermissionError as error:
         raise DataError(
-            "access was refused", where=address, hint="give credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            "access was refused", where=where, hint="give credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from error
-    except ValueError as error:
-        raise DataError(f"not an address: {error}", where=address) from error
+    except (ValueError, ImportError) as error:
+        raise DataError(f"not an address that can be read here: {error}", where=where) from error
     except Exception as error:
         if type(error).__name__ == "NoCredentialsError":
             hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a connection"
-            raise DataError("there are no credentials", where=address, hint=hint) from error
-        raise Unavailable(f"the object store does not answer: {error}", where=address) from error
+            raise DataError("there are no credentials", where=where, hint=hint) from error
+        raise Unavailable(f"the object store does not answer: {error}", where=where) from error

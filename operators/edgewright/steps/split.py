@@ -14,9 +14,10 @@ import pyarrow as pa
 from edgewright.errors import DataError
 from edgewright.spec.steps.ingest import Split
 
-_BITS = 18
+#: 65,536 bins: a share is met to one part in 65,536, and a class costs half a megabyte.
+_BITS = 16
 _BINS = 1 << _BITS
-_MAX_CLASSES = 1000
+_MAX_CLASSES = 200
 
 
 class Splitter:

@@ -1,45 +1,40 @@
-"""Reading CSV, Parquet and JSON lines as a stream of Arrow batches with fixed column types.
+"""Reading a source as a stream of Arrow batches with fixed column types; what all formats have in common.
 
-Types are inferred from the first block. Where a later value does not fit, a whole number widens to a decimal one and
-the reading starts again; text in a column of numbers is a fault that names the line, never a silent change of type.
+Types follow from the first block. Where a later value does not fit, a whole number widens to a decimal one, a date to
+a time, and the reading starts again; text in a column of numbers is a fault that names the line, never a silent change
+of type.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
 import difflib
 import gzip
 import io
-import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.json as pajson
-import pyarrow.parquet as pq
 
 from edgewright.errors import DataError
 from edgewright.spec.steps.ingest import IngestConfig
-from edgewright.steps.data import GROUP_ROWS, arrow_type, type_name
+from edgewright.steps.data import arrow_type, as_column, type_name
 
-_BLOCK = 4 << 20
-_CONVERSION = re.compile(
-    r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to (\S+): invalid value '(.*)'", re.S
-)
-#: A text column of which at least this share of the first block are numbers was meant to be numbers.
-_MOSTLY = 0.8
+#: Bytes of text that are parsed at a time.
+BLOCK = 4 << 20
 _SUFFIXES = {
     ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
 }  # fmt: skip
-_WIDER = {"null": "integer", "integer": "number", "date": "timestamp"}
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Widened(Exception):
+    """A column turned out to need a wider type; the reading starts again."""
 
 
 class Table:
-    """One source, opened as a stream.
+    """One source, opened as a stream; a subclass a format.
 
     Args:
         path: Local file.
@@ -48,10 +43,14 @@ class Table:
         types: Types that are already decided, by column (another source with the same columns).
 
     Attributes:
-        columns: ``(name, type)`` in order; known after :meth:`open`.
-        bad_rows: Unreadable rows that were left out, as ``(line, text)``; the first few.
+        columns: ``(name, type)`` in order; known from the first batch on.
+        bad_rows: The first few unreadable rows that were left out, as ``(line, text)``.
         bad_count: How many there were.
+        size: Bytes of the file.
+        done: Bytes of the file that were read so far.
     """
+
+    format = ""
 
     def __init__(self, path: Path, shown: str, config: IngestConfig, types: dict[str, str] | None = None) -> None:
         self.path = path
@@ -61,200 +60,207 @@ class Table:
         self.columns: list[tuple[str, str]] = []
         self.bad_rows: list[tuple[int, str]] = []
         self.bad_count = 0
+        self.size = path.stat().st_size
+        self.done = 0
         self._widened: dict[str, str] = {}
-        self.format = _format(path, config)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield all rows; raises :class:`Widened` where the reading has to start again."""
+        """Yield all rows.
+
+        Raises:
+            Widened: the reading has to start again.
+            DataError: the file cannot be read, or its contents do not fit.
+        """
         self.bad_rows, self.bad_count = [], 0
-        if self.path.stat().st_size == 0:
+        if self.size == 0:
             raise DataError("the file is empty", where=self.shown)
-        reader = {"csv": self._csv, "parquet": self._parquet, "jsonl": self._jsonl}[self.format]
         try:
-            yield from reader()
-        except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError) as error:
+            yield from self._read()
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            hint = "fetch it again; or say compression: none if it is not compressed"
+            raise DataError(f"the gzip file is damaged: {error}", where=self.shown, hint=hint) from error
+        except UnicodeError as error:
+            raise self.wrong_encoding(str(error)) from error
+        except (pa.ArrowException, OSError) as error:
             raise self._explain(error) from error
 
-    # -- formats -----------------------------------------------------------------------------------------------
+    def _read(self) -> Iterator[pa.RecordBatch]:
+        raise NotImplementedError
 
-    def _csv(self) -> Iterator[pa.RecordBatch]:
-        header = self._header()
-        convert = pacsv.ConvertOptions(
-            column_types={n: arrow_type(t) for n, t in {**self._widened, **self.fixed}.items() if n in header},
-            null_values=self.config.missing,
-            strings_can_be_null=True,
-            include_columns=self.config.columns or None,
-        )
-        with self._open() as file:
-            reader = pacsv.open_csv(
-                file,
-                read_options=pacsv.ReadOptions(block_size=_BLOCK, encoding=self.config.encoding, use_threads=False),
-                parse_options=pacsv.ParseOptions(
-                    delimiter=self.config.delimiter, newlines_in_values=True, invalid_row_handler=self._bad_row
-                ),
-                convert_options=convert,
-            )
-            yield from self._typed(reader, reader.schema)
-
-    def _bad_row(self, row: Any) -> str:
-        self.bad_count += 1
-        if len(self.bad_rows) < 5:
-            what = f"{row.actual_columns} values instead of {row.expected_columns}: {row.text[:80]!r}"
-            self.bad_rows.append((row.number or 0, what))
-        return "skip"
-
-    def _parquet(self) -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(self.path) as file:
-            schema = file.schema_arrow
-            self._check_names(schema.names)
-            wanted = self.config.columns or schema.names
-            schema = pa.schema([schema.field(name) for name in wanted])
-            batches = (b.select(wanted) for b in file.iter_batches(batch_size=GROUP_ROWS, columns=wanted))
-            yield from self._typed(batches, schema)
-
-    def _jsonl(self) -> Iterator[pa.RecordBatch]:
-        types = {**self._widened, **self.fixed}
-        explicit = pa.schema([(name, arrow_type(kind)) for name, kind in types.items()]) if types else None
-        with self._open() as file:
-            reader = pajson.open_json(
-                file,
-                read_options=pajson.ReadOptions(block_size=_BLOCK, use_threads=False),
-                parse_options=pajson.ParseOptions(explicit_schema=explicit, newlines_in_values=False),
-            )
-            self._check_names(reader.schema.names)
-            wanted = self.config.columns or reader.schema.names
-            schema = pa.schema([reader.schema.field(name) for name in wanted])
-            yield from self._typed((batch.select(wanted) for batch in reader), schema)
+    def _explain(self, error: Exception) -> Exception:
+        """Turn a reader's error into one that says what to mend, or into a restart with wider types."""
+        return DataError(f"cannot be read as {self.format}: {error}", where=self.shown)
 
     # -- types -------------------------------------------------------------------------------------------------
 
-    def _typed(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Cast every batch to the columns' types; the types follow from the first schema."""
-        known = {**self._widened, **self.fixed}
-        self.columns = [(field.name, known.get(field.name) or type_name(field.type)) for field in schema]
+    @property
+    def known(self) -> dict[str, str]:
+        """Types that are decided: said by the user, or found to be necessary."""
+        return {**self._widened, **self.fixed}
+
+    def widen(self, name: str, kind: str) -> Widened:
+        """Decide for a wider type; raise what this returns."""
+        self._widened[name] = kind
+        return Widened(name)
+
+    def typed(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Cast every batch to the columns' types, which follow from the first schema."""
+        self.columns = [(field.name, self.known.get(field.name) or self._type(field)) for field in schema]
         target = pa.schema([(name, arrow_type(kind)) for name, kind in self.columns])
-        first = True
         for batch in batches:
-            if first and self.format == "csv":
-                self._refuse_mixed(batch)
-            first = False
-            yield batch.cast(target) if batch.schema != target else batch
+            arrays = [
+                self._column(array, name, kind) for array, (name, kind) in zip(batch.columns, self.columns, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, schema=target)
 
-    def _refuse_mixed(self, batch: pa.RecordBatch) -> None:
-        """Refuse a column that is text only because a few of its values are no numbers."""
-        for (name, kind), array in zip(self.columns, batch.columns, strict=True):
-            if kind != "string" or name in self.fixed or not pa.types.is_string(array.type):
-                continue
-            texts = array.to_pylist()
-            wrong = [(line, text) for line, text in enumerate(texts, 2) if text is not None and not _is_number(text)]
-            filled = len(texts) - array.null_count
-            if wrong and filled and 1 - len(wrong) / filled >= _MOSTLY:
-                raise self._not_a_number(name, wrong[0][0], wrong[0][1], len(wrong))
+    def _type(self, field: pa.Field) -> str:
+        try:
+            return type_name(field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
+        except DataError as error:
+            hint = "choose the others by columns:, or make a text or a number of it before"
+            raise DataError(
+                f"column {field.name} is of type {field.type}, which cannot be in a dataset",
+                where=self.shown,
+                hint=hint,
+            ) from error
 
-    def _not_a_number(self, name: str, line: int | None, text: str, count: int = 1) -> DataError:
-        place = f"{self.shown}:{line}" if line else self.shown
-        more = f" (and {count - 1} more)" if count > 1 else ""
-        return DataError(
-            f"column {name} holds numbers, but here it is {text!r}{more}",
-            where=place,
-            hint=f"mend the row; or, if the column is text, say types: {{{name}: string}}; "
-            f"or, if {text!r} stands for a missing value, add it to missing:",
-        )
+    def _column(self, array: pa.Array, name: str, kind: str) -> pa.Array:
+        try:
+            return as_column(array, kind)
+        except pa.ArrowException as error:
+            raise DataError(
+                f"column {name} holds values that are no {kind}: {error}",
+                where=self.shown,
+                hint=f"say another type: types: {{{name}: ...}}, or mend the values",
+            ) from error
 
     # -- checks and faults -------------------------------------------------------------------------------------
 
-    def _header(self) -> list[str]:
-        try:
-            with self._open() as raw:
-                text = codecs.getreader(self.config.encoding)(raw)
-                header = next(csv.reader(text, delimiter=self.config.delimiter), [])
-        except LookupError as error:
-            raise DataError(f"no such encoding: {self.config.encoding}", where=self.shown) from error
-        self._check_names(header)
-        return header
+    def check_names(self, names: list[str]) -> None:
+        """Refuse names that occur twice or are empty, and names in the configuration that do not occur.
 
-    def _check_names(self, names: list[str]) -> None:
+        Raises:
+            DataError: one of these.
+        """
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DataError(f"columns occur twice: {', '.join(map(repr, twice))}", where=self.shown, hint="rename them")
-        for name in [
-            *(self.config.columns or []),
-            *([self.config.label] if self.config.label else []),
-            *self.config.types,
-        ]:
+        if "" in (self.config.columns or names):
+            number = names.index("") + 1 if "" in names else 0
+            hint = "give it a name, or choose the others by columns: (pandas writes one with to_csv(index=True))"
+            raise DataError(f"column {number} has no name", where=self.shown, hint=hint)
+        label = [self.config.label] if self.config.label else []
+        for name in [*(self.config.columns or []), *label, *self.config.types]:
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=1)
                 hint = f"columns are: {', '.join(names)}" + (f'; did you mean "{near[0]}"?' if near else "")
                 raise DataError(f"there is no column {name!r}", where=self.shown, hint=hint)
 
-    def _explain(self, error: Exception) -> Exception:
-        """Turn a reader's error into one that says what to mend, or into a restart with wider types."""
-        match = _CONVERSION.search(str(error))
-        if match is None:
-            return DataError(f"cannot be read as {self.format}: {error}", where=self.shown, hint=self._hint())
-        number, line, kind, text = match.groups()
-        name = self._column_name(int(number))
-        current = {"null": "null", "int64": "integer", "double": "number", "date32[day]": "date"}.get(kind, kind)
-        wider = _WIDER.get(current)
-        if name not in self.fixed and wider is not None and (current == "null" or self._fits(text, wider)):
-            self._widened[name] = wider if self._fits(text, wider) else ("number" if _is_number(text) else "string")
-            return Widened(name)
-        if name not in self.fixed and current == "number" and not _is_number(text):
-            return self._not_a_number(name, int(line) if line else None, text)
-        if current == "integer" and name not in self.fixed:
-            return self._not_a_number(name, int(line) if line else None, text)
-        place = f"{self.shown}:{line}" if line else self.shown
-        return DataError(f"column {name}: {text!r} is no {current}", where=place, hint="mend the row, or change types:")
-
-    def _column_name(self, number: int) -> str:
-        return (self.config.columns or self._header())[number]
-
-    @staticmethod
-    def _fits(text: str, kind: str) -> bool:
-        if kind == "integer":
-            return bool(re.fullmatch(r"\s*[-+]?\d{1,18}\s*", text))
-        return kind == "timestamp" or _is_number(text)
-
-    def _hint(self) -> str:
-        if self.format == "csv":
-            return f"check delimiter: {self.config.delimiter!r} and encoding: {self.config.encoding}"
-        return "say format: if its name does not tell"
-
-    def _open(self) -> IO[bytes]:
-        compressed = self.config.compression == "gzip" or (
-            self.config.compression == "auto" and self.path.name.endswith(".gz")
+    def not_a_number(self, name: str, line: int | None, text: str, count: int = 1) -> DataError:
+        """Return the fault of a text among numbers."""
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        return DataError(
+            f"column {name} holds numbers, but here it is {text!r}{more}",
+            where=f"{self.shown}:{line}" if line else self.shown,
+            hint=f"mend the row; or, if the column is text, say types: {{{name}: string}}{self.missing_hint(text)}",
         )
-        if not compressed:
-            return self.path.open("rb")
-        return io.BufferedReader(gzip.open(self.path, "rb"), _BLOCK)  # type: ignore[arg-type]
+
+    def missing_hint(self, text: str) -> str:
+        """Return how to say that a text stands for a missing value, where the format knows such texts."""
+        return ""
+
+    def wrong_encoding(self, detail: str = "") -> DataError:
+        """Return the fault of bytes that are no text in the given encoding."""
+        hint = "say encoding:, such as latin-1, cp1252 or utf-16; or save the file as UTF-8"
+        more = f": {detail}" if detail else ""
+        return DataError(f"the file is not {self.config.encoding}{more}", where=self.shown, hint=hint)
+
+    # -- bytes -------------------------------------------------------------------------------------------------
+
+    def open_bytes(self) -> IO[bytes]:
+        """Return the contents, unpacked where they are compressed.
+
+        Raises:
+            DataError: the file is to be gzip and is not.
+        """
+        raw = _Counting(self.path, self)
+        magic = raw.peek(2)[:2] == _GZIP_MAGIC
+        said = self.config.compression
+        if not magic and (said == "gzip" or (said == "auto" and self.path.name.endswith(".gz"))):
+            raw.close()
+            hint = "say compression: none if it is not compressed"
+            raise DataError("this is no gzip file", where=self.shown, hint=hint)
+        if magic and said != "none":
+            return io.BufferedReader(gzip.GzipFile(fileobj=raw), BLOCK)
+        return raw
 
 
-class Widened(Exception):
-    """A column turned out to need a wider type; the reading starts again."""
+class _Counting(io.BufferedReader):
+    """A file that tells its table how far it was read."""
+
+    def __init__(self, path: Path, table: Table) -> None:
+        super().__init__(io.FileIO(path), BLOCK)
+        self._table = table
+        table.done = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, and count."""
+        data = super().read(size)
+        self._table.done += len(data)
+        return data
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read into a buffer, and count."""
+        count = super().readinto(buffer)
+        self._table.done += count
+        return count
 
 
-def read_all(table: Table) -> Iterator[list[pa.RecordBatch] | pa.RecordBatch]:
-    """Yield a table's batches; ``[]`` is yielded where everything so far must be forgotten, because types widened."""
+def open_table(path: Path, shown: str, config: IngestConfig, types: dict[str, str] | None = None) -> Table:
+    """Return a source as a table of its format.
+
+    Raises:
+        DataError: the name does not tell the format, and the configuration neither.
+    """
+    found = config.format if config.format != "auto" else _format(path, shown)
+    if found == "parquet":
+        from edgewright.steps.tables_parquet import ParquetTable
+
+        return ParquetTable(path, shown, config, types)
+    if found == "jsonl":
+        from edgewright.steps.tables_jsonl import JsonlTable
+
+        return JsonlTable(path, shown, config, types)
+    from edgewright.steps.tables_csv import CsvTable
+
+    return CsvTable(path, shown, config, types)
+
+
+def _format(path: Path, shown: str) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    for suffix, found in _SUFFIXES.items():
+        if name.endswith(suffix):
+            return found
+    raise DataError(
+        "its name does not tell the format",
+        where=shown,
+        hint="say format: csv, parquet or jsonl; other kinds of file are not read",
+    )
+
+
+def read_all(table: Table) -> Iterator[pa.RecordBatch | None]:
+    """Yield a table's batches; ``None`` where everything so far must be forgotten, because a type widened."""
     while True:
         try:
             yield from table.batches()
         except Widened:
-            yield []
+            yield None
         else:
             return
 
 
-def _format(path: Path, config: IngestConfig) -> str:
-    if config.format != "auto":
-        return config.format
-    name = path.name.removesuffix(".gz").lower()
-    for suffix, found in _SUFFIXES.items():
-        if name.endswith(suffix):
-            return found
-    raise DataError("its name does not tell the format", where=str(path.name), hint="say format: csv, parquet or jsonl")
-
-
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a text is a number."""
     try:
         float(text)
     except ValueError:
