@@ -57,10 +57,9 @@ class Stack:
 
     def airflow(self, user: str = "admin") -> httpx.Client:
         """Return a client of Airflow's web server that is logged in."""
-        base = self.urls["airflow"]
-        client = httpx.Client(base_url=base, timeout=30, follow_redirects=True)
         password = json.loads(Path(self.status["login_file"]).read_text())[user]
-        answer = client.post("/auth/token", json={"username": user, "password": password})
+        login = {"username": user, "password": password}
+        answer = httpx.post(f"{self.urls['airflow']}/auth/token", json=login, timeout=30)
         answer.raise_for_status()
-        client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        return client
+        token = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        return httpx.Client(base_url=self.urls["airflow"], timeout=30, follow_redirects=True, headers=token)

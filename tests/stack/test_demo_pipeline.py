@@ -25,7 +25,7 @@ PATIENT = {
 
 
 def by_task(outcome: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {result["identity"]["task_id"]: result for result in outcome["results"]}
+    return {task["task_id"]: task["result"] for task in outcome["tasks"]}
 
 
 def test_a_run_takes_data_to_a_served_int8_model(stack: Stack, first_run: dict[str, Any]) -> None:

@@ -100,8 +100,8 @@ def _run(state: StackState, timeout: float) -> None:
     run_id = api.start_run(DAG, {})
     _say(f"\nrunning {DAG}: {state.urls['airflow']}/dags/{DAG}/runs/{run_id}")
     outcome = follow_run(api, DAG, run_id, _say, timeout)
-    if outcome["seconds"]:
-        _say(f"{outcome['state']} in {seconds(outcome['seconds'])}")
+    if outcome["duration"]:
+        _say(f"{outcome['state']} in {seconds(outcome['duration'])}")
     click.echo()
     click.echo(summary_text(outcome["summary"]))
     raise_if_failed(api, outcome, _say)

@@ -44,14 +44,19 @@ def follow_run(api: AirflowApi, dag_id: str, run_id: str, say: Callable[[str], N
                 shown[key] = state
                 say(_line(task, state, ended, len(tasks)))
     results = results_of(dag_id, run_id, tasks)
+    described = [
+        {"task_id": t["task_id"], "map_index": t["map_index"], "state": t["state"], "duration": t["duration"]}
+        for t in tasks
+    ]
+    for task in described:
+        task["result"] = results.get((task["task_id"], task["map_index"]))
     return {
         "dag_id": dag_id,
         "run_id": run_id,
         "state": run["state"],
-        "seconds": run.get("duration"),
-        "tasks": [{"task_id": t["task_id"], "state": t["state"], "seconds": t["duration"]} for t in tasks],
-        "results": results,
-        "summary": summarize(results),
+        "duration": run.get("duration"),
+        "tasks": described,
+        "summary": summarize(results.values()),
     }
 
 
@@ -61,15 +66,15 @@ def _line(task: dict[str, Any], state: str, ended: int, total: int) -> str:
     return f"[{ended}/{total}] {name:<16} {click.style(state, fg=_COLOURS.get(state))}{took}"
 
 
-def results_of(dag_id: str, run_id: str, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the result documents of a run's steps in the order in which they ended."""
+def results_of(dag_id: str, run_id: str, tasks: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return the result documents of a run's steps by task and map index, in the order in which they ended."""
     store = ArtifactStore(Installation.load().store)
-    found = []
+    found = {}
     for task in sorted(tasks, key=lambda t: t["end_date"] or "9"):
         identity = Identity(dag_id=dag_id, run_id=run_id, task_id=task["task_id"], map_index=task["map_index"])
         document = store.read_json(f"{identity.key}/result.json")
         if document is not None:
-            found.append(document)
+            found[(task["task_id"], task["map_index"])] = document
     return found
 
 
@@ -88,7 +93,8 @@ def raise_if_failed(api: AirflowApi, outcome: dict[str, Any], say: Callable[[str
         say(f"--- the end of the log of task {task['task_id']}, try {task['try_number']}")
         say("\n".join(text.splitlines()[-_LOG_LINES:]))
     names = ", ".join(task["task_id"] for task in failed) or "none of its tasks"
-    reasons = [r["error"]["message"] for r in outcome["results"] if r.get("error") and r["state"] == "failed"]
+    results = [task["result"] for task in outcome["tasks"] if task["result"]]
+    reasons = [r["error"]["message"] for r in results if r.get("error") and r["state"] == "failed"]
     raise UserFault(
         f"run {outcome['run_id']} of {outcome['dag_id']} failed: {names}", hint=reasons[0] if reasons else None
     )
