@@ -9,8 +9,10 @@ from edgewright.artifacts.digest import sha256_bytes
 from edgewright.errors import ConfigError, Fault, SpecError
 from edgewright.spec.arguments import DAG_ARGUMENTS, REFUSED_DAG_ARGUMENTS, read_arguments
 from edgewright.spec.code import check_operator
+from edgewright.spec.combinations import check_combinations
 from edgewright.spec.events import read_profiles, read_triggers
 from edgewright.spec.faults import Faults
+from edgewright.spec.faults import Path as Place
 from edgewright.spec.graph import order_tasks
 from edgewright.spec.nodes import read
 from edgewright.spec.params import read_params
@@ -97,7 +99,7 @@ def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faul
         digest=sha256_bytes(text.encode()),
         schedule=_read_schedule(document.get("schedule"), file, faults),
         params=params,
-        tasks=tuple(_read_tasks(document, file, set(params), profiles, faults)),
+        tasks=tuple(_read_tasks(document, file, params, profiles, faults)),
         arguments=read_arguments(known, DAG_ARGUMENTS, (), faults),
         triggers=read_triggers(document.get("triggers"), faults),
         profiles=profiles,
@@ -133,7 +135,7 @@ def _read_schedule(value: Any, file: Path, faults: Faults) -> Any:
 
 
 def _read_tasks(
-    document: dict[str, Any], file: Path, params: set[str], profiles: dict[str, Any], faults: Faults
+    document: dict[str, Any], file: Path, params: dict[str, Any], profiles: dict[str, Any], faults: Faults
 ) -> list[Task]:
     entries = document.get("tasks")
     if not isinstance(entries, list) or not entries:
@@ -145,7 +147,9 @@ def _read_tasks(
             code="missing-key",
         )
         return []
-    values = Values(file.parent, params, faults)
-    reader = TaskReader(document, profiles, values, faults)
+    values = Values(file.parent, set(params), faults)
+    reader = TaskReader(document, params, profiles, values, faults)
     tasks = [(("tasks", index), reader.read(entry, ("tasks", index))) for index, entry in enumerate(entries)]
-    return order_tasks([(path, task) for path, task in tasks if task is not None], values.references, faults)
+    found: list[tuple[Place, Task]] = [(path, task) for path, task in tasks if task is not None]
+    check_combinations(found, faults)
+    return order_tasks(found, values.references, faults)

@@ -6,10 +6,19 @@ Airflow 3.4's grammar: ``$x`` (also ``$xcom``) another task's output, ``$t`` (``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from edgewright.spec.pipeline import Constant, Reference, Template
+
+_PURE_PARAM = re.compile(r"^\s*\{\{\s*params(?:\.([A-Za-z_]\w*)|\[\s*(['\"])(.+?)\2\s*\])\s*\}\}\s*$")
+
+
+def pure_param(template: str) -> str | None:
+    """Return the name of the param if a template is nothing but ``{{ params.X }}``: then it is the typed param."""
+    match = _PURE_PARAM.match(template)
+    return (match.group(1) or match.group(3)) if match else None
 
 
 def encode(value: Any) -> Any:

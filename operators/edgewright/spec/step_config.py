@@ -12,7 +12,7 @@ from edgewright.spec.arguments import STEP_ARGUMENTS, TASK_ARGUMENTS
 from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.gates import parse_gate
 from edgewright.spec.graph import accepted_kinds
-from edgewright.spec.markers import encode
+from edgewright.spec.markers import encode, pure_param
 from edgewright.spec.pipeline import Constant, Reference, Template
 from edgewright.spec.steps import StepSpec, publish
 from edgewright.spec.steps import base as steps_base
@@ -47,16 +47,17 @@ _PATTERNS = {
 _ARTIFACT = ArtifactRef(kind="dataset", uri="", sha256="0" * 64)
 
 
-def check_with(spec: StepSpec, config: dict[str, Any], path: Path, faults: Faults) -> None:
+def check_with(spec: StepSpec, config: dict[str, Any], defaults: Mapping[str, Any], path: Path, faults: Faults) -> None:
     """Note every fault of a step's ``with:``.
 
     Args:
         spec: The step.
         config: Parsed ``with:``; references and templates stand for values that only a run knows, so they fit anywhere.
+        defaults: Defaults of the document's params: what a template that is nothing but a param must fit with.
         path: Place of the ``with:``.
         faults: Where to note.
     """
-    check_model(spec.config, config, path, faults)
+    check_model(spec.config, config, path, faults, defaults)
     _check_gates(spec, config, path, faults)
     for place, text in _texts(config, path):
         if "{{" in text or "{%" in text:
@@ -68,10 +69,12 @@ def check_with(spec: StepSpec, config: dict[str, Any], path: Path, faults: Fault
             )
 
 
-def check_model(model: type[BaseModel], value: Any, path: Path, faults: Faults) -> None:
+def check_model(
+    model: type[BaseModel], value: Any, path: Path, faults: Faults, defaults: Mapping[str, Any] | None = None
+) -> None:
     """Note every fault of a value that a pydantic model describes, in our own words."""
     try:
-        model.__pydantic_validator__.validate_python(_stand_ins(model, _plain(value)), strict=True)
+        model.__pydantic_validator__.validate_python(_stand_ins(model, _plain(value, defaults or {})), strict=True)
     except ValidationError as error:
         by_place: dict[Path, list[Any]] = {}
         for fault in error.errors(include_url=False):
@@ -83,6 +86,8 @@ def check_model(model: type[BaseModel], value: Any, path: Path, faults: Faults) 
                 continue  # said by _check_gates
             if _inside_artifact(model, place):
                 _note_reference(model, value, path, place, faults)
+            elif isinstance(template := _at(value, place), Template):
+                _note_param(template, found, (*path, *place), faults)
             else:
                 _note(model, found, path, place, faults)
 
@@ -99,15 +104,31 @@ def _stand_ins(model: type[BaseModel], value: Any) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
-    """Return a value with constants unpacked; references and templates stay as objects."""
+def _plain(value: Any, defaults: Mapping[str, Any]) -> Any:
+    """Return a value with constants and params unpacked; references and other templates stay as objects."""
     if isinstance(value, Constant):
         return value.value
+    if isinstance(value, Template):
+        return defaults.get(pure_param(value.text) or "", value)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, defaults) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain(item, defaults) for item in value]
     return value
+
+
+def _at(value: Any, place: Path) -> Any:
+    for part in place:
+        if isinstance(value, dict) and part not in value:
+            return None
+        value = value[part] if isinstance(value, (dict, list)) else None  # type: ignore[index]
+    return value
+
+
+def _note_param(template: Template, found: list[Any], path: Path, faults: Faults) -> None:
+    name, value = pure_param(template.text), found[0]["input"]
+    wanted = _join(dict.fromkeys(_wanted(fault) for fault in found))
+    faults.add(path, f"param {name} is {_shown(value)} by default: {wanted}", code="type")
 
 
 def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
@@ -151,7 +172,7 @@ def _note_reference(model: type[BaseModel], value: Any, path: Path, place: Path,
     end = 2 if len(place) > 1 and isinstance(place[1], int) else 1
     given: Any = value
     for part in place[:end]:
-        given = given[part]  # type: ignore[index,unused-ignore]
+        given = given[part]
     if isinstance(given, list):
         faults.add((*path, *place[:end]), "an empty list", allowed="a list of {$x: TASK}", code="value")
         return
@@ -278,7 +299,7 @@ def _check_gates(spec: StepSpec, config: Mapping[str, Any], path: Path, faults: 
         place = (*path, "gates", metric)
         if not isinstance(limit, (Reference, Template)):
             try:
-                parse_gate(metric, _plain(limit))
+                parse_gate(metric, _plain(limit, {}))
             except ValueError as error:
                 faults.add(place, str(error), code="gate")
         if metric not in spec.metrics:

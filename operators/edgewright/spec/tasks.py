@@ -27,12 +27,21 @@ class TaskReader:
 
     Args:
         document: The whole document.
-        profiles: Names of the document's own profiles.
+        params: The document's params.
+        profiles: The document's own profiles.
         values: Parser of ``with:`` values.
         faults: Where to note.
     """
 
-    def __init__(self, document: dict[str, Any], profiles: dict[str, Any], values: Values, faults: Faults) -> None:
+    def __init__(
+        self,
+        document: dict[str, Any],
+        params: dict[str, Any],
+        profiles: dict[str, Any],
+        values: Values,
+        faults: Faults,
+    ) -> None:
+        self._defaults = {name: param["default"] for name, param in params.items() if param.get("default") is not None}
         self._templates = Templates(document.get("templates"), [*_OWN, *_STEP_TABLE], faults)
         self._profiles = ["local", *profiles]
         self._values = values
@@ -135,7 +144,7 @@ class TaskReader:
             self._faults.add(place, "must be a mapping of arguments, not a marker", code="type")
             return {}
         if uses in STEPS:
-            check_with(STEPS[uses], config, place if "with" in entry else path, self._faults)
+            check_with(STEPS[uses], config, self._defaults, place if "with" in entry else path, self._faults)
             self._check_files(config, place)
         elif uses is None and config:
             self._faults.add(place, "there is no uses: to take these arguments", code="value", key=True)

@@ -5,22 +5,16 @@ Shared by everything that runs steps, so that a pipeline means the same here and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgewright.errors import ConfigError
+from edgewright.spec.markers import pure_param
 from edgewright.spec.pipeline import Constant, Reference, Template
 from edgewright.spec.steps import STEPS
 from edgewright.spec.steps.base import accepted_kinds
 
-_PURE_PARAM = re.compile(r"^\s*\{\{\s*params(?:\.([A-Za-z_]\w*)|\[\s*(['\"])(.+?)\2\s*\])\s*\}\}\s*$")
-
-
-def pure_param(template: str) -> str | None:
-    """Return the name of the param if a template is nothing but ``{{ params.X }}``."""
-    match = _PURE_PARAM.match(template)
-    return (match.group(1) or match.group(3)) if match else None
+__all__ = ["pure_param", "resolve_config"]
 
 
 def resolve_config(

@@ -1,0 +1,56 @@
+"""Tasks that are right one by one and cannot work together, seen before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgewright.spec.faults import Faults, Path
+from edgewright.spec.pipeline import Reference, Task
+
+#: Steps that hand on the dataset of their ``data:`` with its label and parts.
+_PASSING_ON = frozenset({"validate", "transform"})
+_NEEDS_LABEL = frozenset({"train", "evaluate", "quantize"})
+_NEEDS_PART = frozenset({"evaluate", "quantize"})
+
+
+def check_combinations(tasks: list[tuple[Path, Task]], faults: Faults) -> None:
+    """Note tasks that take a dataset which lacks what they need.
+
+    Only what the text says for certain counts: a value that a template fills may be anything.
+    """
+    by_id = {task.id: (path, task) for path, task in tasks}
+    for path, task in tasks:
+        if task.uses not in _NEEDS_LABEL:
+            continue
+        source = _ingest_of(task, by_id)
+        if source is None or not isinstance(source.config.get("source"), str):
+            continue
+        place = (*path, "with", "data")
+        if source.config.get("label") is None:
+            faults.add(
+                place,
+                f"{task.uses} needs a label, and task {source.id} names none",
+                allowed=f"write label: COLUMN in the with: of {source.id}",
+                code="combination",
+            )
+        if task.uses in _NEEDS_PART and source.config.get("split") is None and source.config.get("holdout") is None:
+            faults.add(
+                place,
+                f"{task.uses} measures on test or holdout, and the dataset of task {source.id} has neither",
+                allowed=f"write split: {{test: 0.25}} or holdout: FILE in the with: of {source.id}",
+                code="combination",
+            )
+
+
+def _ingest_of(task: Task, by_id: dict[str, tuple[Path, Task]]) -> Task | None:
+    """Follow ``data:`` back to the task that reads the data in."""
+    for _ in range(len(by_id)):
+        data: Any = task.config.get("data")
+        if not isinstance(data, Reference) or data.task not in by_id:
+            return None
+        task = by_id[data.task][1]
+        if task.uses == "ingest":
+            return task
+        if task.uses not in _PASSING_ON or data.key not in (None, "dataset"):
+            return None
+    return None
