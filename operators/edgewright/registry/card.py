@@ -110,8 +110,16 @@ def _call(manifest: Mapping[str, Any]) -> str:
         f"  -H 'Content-Type: application/json' -d '{quoted}'\n```\n\n"
         "With MLflow and onnxruntime installed:\n\n```python\n"
         "import mlflow\n\n"
-        f'model = mlflow.pyfunc.load_model("models:/{manifest["name"]}@champion")\n```\n'
+        f'model = mlflow.pyfunc.load_model("models:/{manifest["name"]}@champion")\n'
+        f"{_predict(manifest)}```\n"
     )
+
+
+def _predict(manifest: Mapping[str, Any]) -> str:
+    score = "probabilities" if manifest["problem"] == "classification" else "prediction"
+    if all(feature["type"] in ("integer", "number", "boolean") for feature in manifest["features"]):
+        return f'model.predict(rows)["{score}"]  # rows: float32, the columns in the order above, gaps as NaN\n'
+    return f'model.predict(columns)["{score}"]  # columns: name -> array [rows, 1], float32 or object\n'
 
 
 def _example(feature: Mapping[str, Any]) -> Any:

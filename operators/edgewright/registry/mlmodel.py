@@ -14,31 +14,35 @@ from typing import Any
 import yaml
 
 NAME = "MLmodel"
-#: Our types of columns in MLflow's words; all numbers are given as double, because only double may be missing.
-_TYPES = {"integer": "double", "number": "double", "boolean": "double"}
+_NUMERIC = ("integer", "number", "boolean")
 
 
 def signature(features: Sequence[Mapping[str, Any]], problem: str, classes: int) -> dict[str, str]:
-    """Return MLflow's signature: columns in, tensors out, each as JSON text.
+    """Return MLflow's signature, as JSON text: the tensors that the ONNX model takes and gives.
+
+    No column specification: for a data frame MLflow's ONNX flavor puts every output into one column, which fails as
+    soon as a classifier gives more than one score a row. An array (or one a column) in, arrays out, works.
 
     Args:
-        features: Columns with ``name``, ``type`` and ``missing``.
+        features: Columns with ``name`` and ``type``.
         problem: ``classification`` or ``regression``.
         classes: Number of classes.
     """
-    columns = [
-        {"type": _TYPES.get(feature["type"], "string"), "name": feature["name"], "required": not feature.get("missing")}
-        for feature in features
-    ]
+    if all(feature["type"] in _NUMERIC for feature in features):
+        inputs = [_tensor(None, "float32", [-1, len(features)])]
+    else:
+        kinds = {feature["name"]: "float32" if feature["type"] in _NUMERIC else "object" for feature in features}
+        inputs = [_tensor(name, kind, [-1, 1]) for name, kind in kinds.items()]
     if problem == "classification":
         outputs = [_tensor("label", "int64", [-1]), _tensor("probabilities", "float32", [-1, classes])]
     else:
         outputs = [_tensor("prediction", "float32", [-1, 1])]
-    return {"inputs": json.dumps(columns), "outputs": json.dumps(outputs)}
+    return {"inputs": json.dumps(inputs), "outputs": json.dumps(outputs)}
 
 
-def _tensor(name: str, dtype: str, shape: list[int]) -> dict[str, Any]:
-    return {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}, "name": name}
+def _tensor(name: str | None, dtype: str, shape: list[int]) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}
+    return found if name is None else {"name": name, **found}
 
 
 def write_mlmodel(

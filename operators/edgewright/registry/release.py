@@ -215,7 +215,13 @@ def content_digest(manifest: Mapping[str, Any]) -> str:
 def _write_mlmodels(folder: Path, manifest: Mapping[str, Any], variants: Sequence[Variant]) -> None:
     columns = signature(manifest["features"], manifest["problem"], len(manifest["classes"]))
     default = manifest["default_variant"]
-    metadata = {"format": FORMAT, "digest": manifest["digest"], "name": manifest["name"], "default_variant": default}
+    metadata = {
+        "format": FORMAT,
+        "digest": manifest["digest"],
+        "name": manifest["name"],
+        "default_variant": default,
+        "columns": [feature["name"] for feature in manifest["features"]],
+    }
     for variant in variants:
         document = variant.document
         libraries = document.get("libraries", {})
