@@ -147,9 +147,7 @@ def _document_path(config: Any, loc: tuple[int | str, ...]) -> Path:
     place: list[int | str] = []
     value: Any = config
     for part in loc:
-        if (isinstance(value, dict) and isinstance(part, str) and part in value) or (
-            isinstance(value, list) and isinstance(part, int) and part < len(value)
-        ):
+        if _has(value, part):
             value = value[part]
         else:
             if isinstance(value, dict) and part == loc[-1]:
@@ -157,6 +155,12 @@ def _document_path(config: Any, loc: tuple[int | str, ...]) -> Path:
             break
         place.append(part)
     return tuple(place)
+
+
+def _has(value: Any, part: int | str) -> bool:
+    if isinstance(value, dict):
+        return isinstance(part, str) and part in value
+    return isinstance(value, list) and isinstance(part, int) and part < len(value)
 
 
 def _inside_artifact(model: type[BaseModel], place: Path) -> bool:
@@ -222,7 +226,7 @@ def _note_unknown(model: type[BaseModel], path: Path, place: Path, faults: Fault
     if len(place) == 1 and path[:1] == ("tasks",) and key in _BESIDE_WITH:
         faults.add(
             (*path, *place),
-            f"{key!r} belongs to the task",
+            f"{key!r} is an argument of the task",
             allowed="write it beside with:, not inside",
             code="unknown-key",
             key=True,

@@ -159,7 +159,7 @@ class TaskReader:
                 why = REFUSED_ARGUMENTS.get(name)
                 self._faults.add(
                     (*path, name),
-                    f"{name!r} {'cannot be set' if why else 'belongs to the task'}",
+                    f"{name!r} {'cannot be set' if why else 'is an argument of the task'}",
                     allowed=why or "write it beside with:, not inside",
                     code="unknown-key",
                     key=True,
