@@ -6,7 +6,9 @@ call it while they are imported.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +20,7 @@ def prepare() -> Path:
     if "EDGEWRIGHT_TEST_AIRFLOW" in os.environ:
         return Path(os.environ["EDGEWRIGHT_TEST_AIRFLOW"])
     home = Path(tempfile.mkdtemp(prefix="edgewright-airflow-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     for name in ("dags", "plugins", "bundles"):
         (home / name).mkdir()
     os.environ.update(

@@ -67,7 +67,7 @@ def render_stub(
 
 
 class BrokenPipeline(UserFault):
-    """A pipeline has faults; runs go on with the version before. Raised while Airflow imports its stub."""
+    """A pipeline has faults; runs that have begun go on with their version. Raised while Airflow imports its stub."""
 
 
 def load_stub(

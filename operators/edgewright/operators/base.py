@@ -140,7 +140,7 @@ class StepOperator(BaseOperator):
             return  # the document was validated as a whole
         faults = Faults(where)
         config = decode(self.config)
-        check_with(STEPS[self.step], config, (), faults)
+        check_with(STEPS[self.step], config, self._param_defaults(), (), faults)
         folder = self._folder()
         if folder is not None and folder.is_dir():
             entries = EntryPoints(folder, faults)
@@ -149,6 +149,14 @@ class StepOperator(BaseOperator):
                     entries.check(config[name], (name,))
         if faults.found:
             raise ConfigError("; ".join(_words(fault) for fault in faults.found), where=where)
+
+    def _param_defaults(self) -> dict[str, Any]:
+        """Return the defaults of the Dag's params: what a template that is nothing but a param must fit with."""
+        dag = dag_of(self)
+        if dag is None:
+            return {}
+        params = {name: dag.params.get_param(name) for name in dag.params}
+        return {name: param.value for name, param in params.items() if param.has_value}
 
     def _folder(self) -> Path | None:
         """Return the folder of the user's code as far as it is known before a run."""
