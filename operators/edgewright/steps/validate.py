@@ -6,8 +6,9 @@ import collections
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from edgewright.artifacts import ArtifactRef
@@ -16,13 +17,10 @@ from edgewright.spec.steps.validate import ValidateConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import Dataset, DatasetWriter, reference_meta
-from edgewright.steps.hashes import row_hashes
+from edgewright.steps.hashes import HashSet, row_hashes
 from edgewright.steps.rules import ColumnChecks
 from edgewright.steps.schemas import UserSchema
 from edgewright.steps.validation_report import write_report
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _PART, _ROW, _REASON = "_part", "_row", "_reason"
 
@@ -64,29 +62,34 @@ def run(config: ValidateConfig, context: StepContext) -> StepOutput:
     """Check every part of the dataset.
 
     Raises:
+        ConfigError: a rule cannot be applied to its column.
         DataError: a column is missing or of another type, or rows leak between parts.
         UserCodeError: the schema cannot be loaded or raises.
     """
     dataset = Dataset.open(context.fetch(config.data))
+    names = [column["name"] for column in dataset.columns]
+    checkers: list[ColumnChecks | UserSchema] = [ColumnChecks(config, dataset)]
+    if config.schema_:
+        checkers.append(UserSchema(config.schema_, context, names))
     if config.leakage:
-        _check_leakage(dataset)
-    columns = [(column["name"], column["type"]) for column in dataset.columns]
-    checks = ColumnChecks(config, dict(columns))
-    schema = UserSchema(config.schema_, context) if config.schema_ else None
+        refuse_leaks(dataset)
     found = Found()
-    clean, aside = context.folder("clean"), context.folder("quarantine")
-    writer = DatasetWriter(clean, columns, dataset.label, dataset.manifest["source"])
-    quarantine = _Quarantine(aside, columns, dataset)
+    clean = DatasetWriter(context.folder("clean"), _types(dataset), dataset.label, dataset.manifest["source"])
+    quarantine = _Quarantine(context.folder("quarantine"), dataset)
     for part in dataset.part_names:
-        _check_part(part, dataset, checks, schema, writer, quarantine, found, context)
-    manifest = writer.close(dataset.transforms)
-    outputs = _outputs(context, found, clean, manifest, quarantine)
+        _check_part(part, dataset, checkers, clean, quarantine, found, context)
+    manifest = clean.close(dataset.transforms)
+    outputs = _outputs(config, context, found, clean.folder, manifest, quarantine)
     return StepOutput(
         outputs=outputs,
-        gates=_judge(config, found, manifest),
+        gates=_judge(config, found, manifest, dataset),
         metrics={"rows": found.rows, "rejected": found.rejected, "rejected_share": round(found.share, 6)},
         notes=[f"{found.rows - found.rejected:,} of {found.rows:,} rows are right" + _aside_note(found)],
     )
+
+
+def _types(dataset: Dataset) -> list[tuple[str, str]]:
+    return [(column["name"], column["type"]) for column in dataset.columns]
 
 
 def _aside_note(found: Found) -> str:
@@ -94,31 +97,45 @@ def _aside_note(found: Found) -> str:
 
 
 def _outputs(
-    context: StepContext, found: Found, clean: Path, manifest: dict[str, Any], quarantine: _Quarantine
+    config: ValidateConfig,
+    context: StepContext,
+    found: Found,
+    clean: Path,
+    manifest: dict[str, Any],
+    quarantine: _Quarantine,
 ) -> dict[str, ArtifactRef]:
-    outputs = {"dataset": context.put(clean, "dataset", reference_meta(manifest))}
+    outputs: dict[str, ArtifactRef] = {}
+    aside = quarantine.close()
     if found.rejected:
-        outputs["quarantine"] = context.put(quarantine.folder, "dataset", {"rows": quarantine.close()["rows"]})
+        outputs["dataset"] = context.put(clean, "dataset", reference_meta(manifest))
+        outputs["quarantine"] = context.put(quarantine.folder, "dataset", reference_meta(aside))
+    else:
+        # The same rows are the same dataset: what was made from it before need not be made again.
+        outputs["dataset"] = config.data
     report = context.folder("report")
     write_report(report, {
         "rows": found.rows, "rejected": found.rejected, "rejected_share": found.share, "parts": found.parts,
         "reasons": [{"reason": r, "count": c, "example": found.examples[r]} for r, c in found.reasons.most_common()],
         "columns": manifest["columns"], "missing": manifest["missing"], "classes": manifest.get("classes", {}),
     })  # fmt: skip
-    outputs["report"] = context.put(report, "report")
+    outputs["report"] = context.put(
+        report, "report", {"page": "report.html", "rows": found.rows, "rejected": found.rejected}
+    )
     return outputs
 
 
-def _judge(config: ValidateConfig, found: Found, manifest: dict[str, Any]) -> list[GateResult]:
+def _judge(config: ValidateConfig, found: Found, manifest: dict[str, Any], dataset: Dataset) -> list[GateResult]:
     """Return the verdicts; as gates, so that report and quarantine are kept when one of them fails the task."""
-    passed = found.share <= config.max_rejected
+    share = round(found.share, 6)
     note = f"{found.rejected:,} of {found.rows:,} rows: {found.summary()}" if found.rejected else ""
-    verdicts = [GateResult("rejected_share", "<=", config.max_rejected, round(found.share, 6), passed, note)]
-    classes = manifest.get("classes", {})
-    if config.min_class_share and classes:
+    passed = found.share <= config.max_rejected and found.rejected < found.rows
+    verdicts = [GateResult("rejected_share", "<=", config.max_rejected, share, passed, note)]
+    if config.min_class_share and dataset.manifest.get("classes"):
+        left = manifest.get("classes", {})
+        classes = {name: left.get(name, 0) for name in dataset.manifest["classes"]}
         rarest = min(classes, key=classes.__getitem__)
-        share = classes[rarest] / sum(classes.values())
-        note = f"class {rarest}: {classes[rarest]} rows"
+        share = classes[rarest] / max(sum(classes.values()), 1)
+        note = f"class {rarest}: {classes[rarest]:,} rows"
         enough = share >= config.min_class_share
         verdicts.append(GateResult("class_share", ">=", config.min_class_share, round(share, 6), enough, note))
     return verdicts
@@ -127,9 +144,8 @@ def _judge(config: ValidateConfig, found: Found, manifest: dict[str, Any]) -> li
 def _check_part(
     part: str,
     dataset: Dataset,
-    checks: ColumnChecks,
-    schema: UserSchema | None,
-    writer: DatasetWriter,
+    checkers: list[ColumnChecks | UserSchema],
+    clean: DatasetWriter,
     quarantine: _Quarantine,
     found: Found,
     context: StepContext,
@@ -137,46 +153,52 @@ def _check_part(
     counts = found.parts.setdefault(part, {"kept": 0, "rejected": 0})
     start = 0
     for batch in dataset.batches(part):
-        frame = batch.to_pandas()
-        reasons = checks.reasons(frame, part)
-        for row, reason in schema.reasons(frame) if schema else ():
-            reasons.setdefault(row, []).append(reason)
-        _count(reasons, frame, part, start, found)
-        wrong = pa.array([row in reasons for row in range(batch.num_rows)]) if reasons else None
-        if wrong is not None:
-            quarantine.write(batch.filter(wrong), part, start, reasons)
-            batch = batch.filter(pa.compute.invert(wrong))
-        writer.write(part, batch)
-        counts["kept"] += batch.num_rows
+        frame = dataset.to_pandas(batch)
+        reasons: dict[int, dict[str, None]] = {}
+        for checker in checkers:
+            for row, reason in checker.reasons(frame, batch):
+                reasons.setdefault(row, {})[reason] = None
+        _count(reasons, batch, part, start, found)
+        kept = batch
+        if reasons:
+            wrong = np.zeros(batch.num_rows, dtype=bool)
+            wrong[list(reasons)] = True
+            quarantine.write(batch.filter(pa.array(wrong)), part, start, reasons)
+            kept = batch.filter(pa.array(~wrong))
+        clean.write(part, kept)
+        counts["kept"] += kept.num_rows
         counts["rejected"] += len(reasons)
-        start += len(frame)
+        start += batch.num_rows
         context.progress(f"checked {part}", start, dataset.rows(part), "rows")
 
 
-def _count(reasons: dict[int, list[str]], frame: pd.DataFrame, part: str, start: int, found: Found) -> None:
-    found.rows += len(frame)
+def _count(reasons: dict[int, dict[str, None]], batch: pa.RecordBatch, part: str, start: int, found: Found) -> None:
+    found.rows += batch.num_rows
     found.rejected += len(reasons)
     for row, texts in reasons.items():
         for text in texts:
             found.reasons[text] += 1
             if text not in found.examples:
                 name = text.split(":", 1)[0]
-                value = f" = {frame[name].iloc[row]!r}" if name in frame.columns else ""
+                value = f": {batch.column(name)[row].as_py()!r}" if name in batch.schema.names else ""
                 found.examples[text] = f"row {start + row + 1} of {part}{value}"
 
 
 class _Quarantine:
     """Rejected rows with where they stood and why."""
 
-    def __init__(self, folder: Path, columns: list[tuple[str, str]], dataset: Dataset) -> None:
+    def __init__(self, folder: Path, dataset: Dataset) -> None:
         self.folder = folder
+        columns = [column for column in _types(dataset) if column[0] not in (_PART, _ROW, _REASON)]
+        self._names = [name for name, _ in columns]
         extra = [(_PART, "string"), (_ROW, "integer"), (_REASON, "string")]
         self._writer = DatasetWriter(folder, [*columns, *extra], None, dataset.manifest["source"])
 
-    def write(self, batch: pa.RecordBatch, part: str, start: int, reasons: dict[int, list[str]]) -> None:
+    def write(self, batch: pa.RecordBatch, part: str, start: int, reasons: dict[int, dict[str, None]]) -> None:
+        """Add rows of a part, in order."""
         rows = sorted(reasons)
         columns = [
-            *batch.columns,
+            *(batch.column(name) for name in self._names),
             pa.array([part] * len(rows)),
             pa.array([start + row + 1 for row in rows], pa.int64()),
             pa.array(["; ".join(reasons[row]) for row in rows]),
@@ -184,26 +206,38 @@ class _Quarantine:
         self._writer.write("train", pa.RecordBatch.from_arrays(columns, schema=self._writer.schema))
 
     def close(self) -> dict[str, Any]:
+        """Finish, and return the manifest."""
         return self._writer.close()
 
 
-def _check_leakage(dataset: Dataset) -> None:
-    """Refuse rows that stand in two parts; remembers 8 bytes a row of all parts but the largest."""
-    import numpy as np
+def refuse_leaks(dataset: Dataset) -> None:
+    """Refuse rows that stand in two parts; remembers 8 bytes a row of all parts but the largest.
 
-    by_size = sorted(dataset.part_names, key=dataset.rows)
-    known: dict[str, Any] = {}
-    for part in by_size:
-        hashes = [row_hashes(batch) for batch in dataset.batches(part)]
-        mine = np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64)
-        for other, others in known.items():
-            both = np.isin(mine, others)
-            if both.any():
-                row = int(both.argmax())
-                example = json.dumps(dataset.table(part).slice(row, 1).to_pylist()[0], default=str)
-                raise DataError(
-                    f"{int(both.sum())} rows of {part} stand in {other} too (leakage), such as row {row + 1}: "
-                    f"{example}",
-                    hint="a model must be measured on rows that it has not seen; or say leakage: false",
-                )
+    Raises:
+        DataError: with an example.
+    """
+    known: dict[str, HashSet] = {}
+    *small, largest = sorted(dataset.part_names, key=dataset.rows)
+    for part in (*small, largest):
+        mine = HashSet()
+        row = 0
+        for batch in dataset.batches(part):
+            hashes = row_hashes(batch)
+            for other, others in known.items():
+                both = others.contains(hashes)
+                if both.any():
+                    raise _leak(part, other, batch, both, row)
+            if part != largest:
+                mine.add(hashes)
+            row += batch.num_rows
         known[part] = mine
+
+
+def _leak(part: str, other: str, batch: pa.RecordBatch, both: Any, before: int) -> DataError:
+    first = int(both.argmax())
+    example = json.dumps(batch.slice(first, 1).to_pylist()[0], default=str, ensure_ascii=False)
+    return DataError(
+        f"{int(both.sum())} or more rows of {part} stand in {other} too (leakage), such as row {before + first + 1}: "
+        f"{example}",
+        hint="a model must be measured on rows that it has not seen; or say leakage: false",
+    )
