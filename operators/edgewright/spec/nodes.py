@@ -82,7 +82,9 @@ class _Builder:
             return text if node.style else self._plain(text, path)
         self._check_size(len(path))
         if type(node) is yaml.SequenceNode:
-            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+            found = [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+            self._check_size(len(path))
+            return found
         return self._mapping(node, path)
 
     def _check_size(self, depth: int) -> None:
