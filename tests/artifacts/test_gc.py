@@ -162,7 +162,7 @@ def test_a_document_that_cannot_be_read_stops_the_collector(store: ArtifactStore
 
 def test_two_collectors_do_not_work_at_once(store: ArtifactStore) -> None:
     with Lease(store, "gc").hold(), pytest.raises(Busy, match="gc is locked"):
-        collect(store, plan(store))
+        collect(store, plan(store), timeout=0.2)
 
 
 def test_on_s3_the_same(s3_store: str, tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 import yaml
+from onnx import helper
 from support.releases import model_folder, release_folder
 
 from edgewright.errors import ConfigError, DamagedArtifact
+from edgewright.registry.mlmodel import signature, write_mlmodel
 from edgewright.registry.release import Facts, Golden, build_release, content_digest, read_variants
 from edgewright.serving.release import read_release
 
@@ -69,6 +72,26 @@ def test_mlflow_loads_the_release_and_each_variant_and_gets_the_golden_scores(tm
         "import mlflow.onnx; mlflow.onnx.load_model(sys.argv[1])\n"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, timeout=120)
+
+
+def test_mlflow_calls_a_model_with_text_columns_by_one_array_a_column(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("LabelEncoder", ["s"], ["n"], domain="ai.onnx.ml", keys_strings=["a", "b"],
+                         values_floats=[0.0, 1.0], default_float=-1.0),
+        helper.make_node("Add", ["n", "x"], ["prediction"]),
+    ]  # fmt: skip
+    inputs = [helper.make_tensor_value_info(*tensor, [None, 1]) for tensor in (("s", 8), ("x", 1))]
+    graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info("prediction", 1, [None, 1])])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 3)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "model.onnx")
+    columns = signature([{"name": "s", "type": "string"}, {"name": "x", "type": "number"}], "regression", 0)
+    write_mlmodel(tmp_path, data="model.onnx", libraries={}, signature=columns, metadata={}, python="3.11")
+    code = (
+        "import sys, mlflow.pyfunc, numpy\n"
+        "columns = {'s': numpy.array([['a'], ['b']], dtype=object), 'x': numpy.array([[1], [2]], dtype='float32')}\n"
+        "assert mlflow.pyfunc.load_model(sys.argv[1]).predict(columns)['prediction'].tolist() == [[1.0], [3.0]]\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=120)
 
 
 def test_a_variant_given_twice_is_taken_once(tmp_path: Path) -> None:

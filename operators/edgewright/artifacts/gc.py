@@ -218,18 +218,23 @@ def _references(value: Any) -> Iterator[dict[str, Any]]:
             yield from _references(item)
 
 
-def collect(store: ArtifactStore, report: Report) -> Report:
+def collect(store: ArtifactStore, report: Report, *, timeout: float = 10.0) -> Report:
     """Remove what was planned, and return what was removed.
 
     What refers goes before what is referred to, and an artifact's manifest before its files, so that a collector that
     is killed leaves no document that points nowhere. What was changed since it was planned stays.
+
+    Args:
+        store: The artifact store.
+        report: What :func:`plan` returned.
+        timeout: Seconds to wait for another collector.
 
     Raises:
         Busy: somebody else collects.
         StoreError: the store cannot be written; what is not removed yet stays whole.
     """
     done = Report(kept=dict(report.kept))
-    with Lease(store, "gc", seconds=3600).hold(timeout=10):
+    with Lease(store, "gc", seconds=3600).hold(timeout=timeout):
         for removal in report.removals:
             files = store.scan(removal.key) or store.scan(removal.key.rpartition("/")[0])
             mine = {key: entry for key, entry in files.items() if _is_in(key, removal.key)}
