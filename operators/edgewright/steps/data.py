@@ -209,7 +209,11 @@ class _PartWriter:
         self._schema = schema
         self._waiting: list[pa.RecordBatch] = []
         self._count = 0
-        self._file = pq.ParquetWriter(path, schema, compression="zstd", version="2.6", store_schema=False)
+        # Dictionaries of decimal numbers cost time and space: they seldom repeat.
+        repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]
+        self._file = pq.ParquetWriter(
+            path, schema, compression="zstd", version="2.6", store_schema=False, use_dictionary=repeating or False
+        )
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._waiting.append(batch)
