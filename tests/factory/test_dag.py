@@ -112,6 +112,14 @@ def test_texts_of_plain_operators_are_literal_unless_marked(tmp_path: Path):
     assert dag.get_task("a").template_fields == ("env", "cwd")
 
 
+def test_cache_and_profile_of_a_step_reach_its_operator():
+    text = BRACELET.read_text().replace(
+        "    uses: ingest\n", "    uses: ingest\n    cache: 'off'\n    profile: {prefer: gpu-small, else: local}\n"
+    )
+    task = dag_from_yaml(text, folder=BRACELET.parent).get_task("data")
+    assert (task.cache, task.profile, task.preferred) == ("off", "local", "gpu-small")
+
+
 USER = """
 from airflow.sdk import BaseOperator
 
@@ -175,6 +183,7 @@ def test_steps_and_plain_operators_take_from_each_other(tmp_path: Path, home: Pa
         (f"  - {{id: a, uses: {BASH}, with: {{retries: 1}}}}\n", "'retries' is an argument of the task"),
         (f"  - {{id: a, uses: {BASH}}}\n", "missing keyword argument 'bash_command'"),
         (f"  - {{id: a, uses: {BASH}, with: {{bash_command: x, retry_exit_code: {{$t: '1'}}}}}}\n", "retry_exit_code"),
+        ("  - {id: a, profile: gpu}\n", "profile 'gpu' is for steps"),
         ("  - {id: a}\ntriggers: [{kafka: {topic: t}}]\n", "events cannot start a pipeline in this release"),
         ("  - {id: a, on_failure_callback: no.such.function}\n", "no.such.function cannot be imported"),
     ],

@@ -131,6 +131,24 @@ def test_a_profile_that_is_not_there_is_refused(folder: Path):
     assert "profile 'gpu-small' cannot be honoured" in str(error)
 
 
+def test_a_preferred_profile_that_is_not_there_falls_back_and_says_so(folder: Path, caplog: pytest.LogCaptureFixture):
+    with DAG("prefer", schedule=None) as dag:
+        IngestOperator(task_id="data", source="cleveland.csv", folder=str(folder), preferred="gpu-small")
+    with caplog.at_level("INFO"):
+        run = airflow_env.run(dag)
+    assert run.state == "success"
+    assert "profile gpu-small is not here: running in local" in caplog.text
+
+
+def test_nothing_is_said_twice_in_the_log(folder: Path, caplog: pytest.LogCaptureFixture):
+    with DAG("once", schedule=None) as dag:
+        IngestOperator(task_id="data", source="cleveland.csv", folder=str(folder))
+    with caplog.at_level("INFO"):
+        airflow_env.run(dag)
+    assert caplog.text.count("303 rows, 14 columns") == 1
+    assert "output dataset: dataset" in caplog.text
+
+
 def test_a_template_that_fails_ends_the_task_in_one_line(folder: Path):
     error, state = _fails(IngestOperator, folder, "template", source="{{ no_such_name }}.csv", retries=2)
     assert state == "failed"

@@ -150,6 +150,7 @@ def _operator(pipeline: Pipeline, task: Task, operators: Mapping[str, BaseOperat
         task_id=task.id,
         config=encode(task.config),
         profile=task.profile,
+        preferred=task.preferred,
         origin=origin,
         **{**STEP_DEFAULTS, **arguments},
     )

@@ -78,6 +78,9 @@ def build_operator(
         raise ConfigError(f"{task.uses} is no operator", where=where)
     if issubclass(operator_class, StepOperator):
         raise ConfigError(f"{task.uses} is a step", where=where, hint=f"write uses: {operator_class.step}")
+    if task.profile not in (None, "local"):
+        hint = "an operator of Airflow has its place by its own arguments, such as queue: or executor:"
+        raise ConfigError(f"profile {task.profile!r} is for steps", where=where, hint=hint)
     marked = {name for name, value in task.config.items() if _is_marked(value)}
     _refuse(task, operator_class, marked, file)
     literals = {name: _literal(value) for name, value in task.config.items() if name not in marked}

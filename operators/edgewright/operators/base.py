@@ -7,8 +7,9 @@ faults of the system are tried again as the task's ``retries`` say.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -76,6 +77,7 @@ class StepOperator(BaseOperator):
         cache: ``use`` results of earlier runs, ``refresh`` them, or leave the cache ``off``. A run may ask for another
             one with its conf ``{"edgewright": {"cache": "off"}}``.
         profile: Where to run; this release has ``local``.
+        preferred: A better place that is taken where the installation has it; ``profile`` is the fall-back then.
         origin: Set by the factory for tasks of a YAML pipeline: ``config`` then holds markers and texts are literal.
 
     Raises:
@@ -96,6 +98,7 @@ class StepOperator(BaseOperator):
         folder: str | None = None,
         cache: str = "use",
         profile: str | None = None,
+        preferred: str | None = None,
         origin: PipelineSource | None = None,
         **kwargs: Any,
     ) -> None:
@@ -103,6 +106,7 @@ class StepOperator(BaseOperator):
         self.folder = folder
         self.cache = cache
         self.profile = profile
+        self.preferred = preferred
         self._origin = origin
         self._resolved: dict[str, Any] | None = None
         self._fault: EdgewrightError | None = None
@@ -128,7 +132,7 @@ class StepOperator(BaseOperator):
     def get_serialized_fields(cls) -> frozenset[str]:
         """Return the names of what a serialized Dag holds of this operator."""
         base: frozenset[str] = super().get_serialized_fields()  # type: ignore[no-untyped-call]
-        return frozenset(base | {"config_sha256", "folder", "cache", "profile"})
+        return frozenset(base | {"config_sha256", "folder", "cache", "profile", "preferred"})
 
     # -- parse time --------------------------------------------------------------------------------------------
 
@@ -148,7 +152,7 @@ class StepOperator(BaseOperator):
                 if isinstance(config.get(name), str) and ".py:" in config[name]:
                     entries.check(config[name], (name,))
         if faults.found:
-            raise ConfigError("; ".join(_words(fault) for fault in faults.found), where=where)
+            raise ConfigError(f"\n{where}: ".join(_words(fault) for fault in faults.found), where=where)
 
     def _param_defaults(self) -> dict[str, Any]:
         """Return the defaults of the Dag's params: what a template that is nothing but a param must fit with."""
@@ -228,21 +232,27 @@ class StepOperator(BaseOperator):
         try:
             if self._fault is not None:
                 raise self._fault
-            if self.profile not in (None, "local"):
-                raise ConfigError(f"profile {self.profile!r} cannot be honoured by this release", hint="use local")
+            self._check_profile()
             request = self.request(context)
         except EdgewrightError as error:
             self._end(error)
         try:
-            result = execute(request)
+            with heard("edgewright.steps") as lines:
+                result = execute(request)
         except EdgewrightError as error:
             self._keep_failed(request, context)
             self._end(error)
         except SystemExit as error:
             raise AirflowFailException(f"the step called sys.exit({error.code!r})") from None
         self.result = result.model_dump(mode="json")
-        _tell(result)
+        _tell(result, lines)
         return self.result
+
+    def _check_profile(self) -> None:
+        if self.profile not in (None, "local"):
+            raise ConfigError(f"profile {self.profile!r} cannot be honoured by this release", hint="use local")
+        if self.preferred not in (None, "local"):
+            log.info("profile %s is not here: running in local, as the task allows", self.preferred)
 
     def request(self, context: Context) -> StepRequest:
         """Return what this task of this run asks of the step."""
@@ -343,10 +353,28 @@ def _words(fault: Fault) -> str:
     return f'{text}; did you mean "{fault.suggestion}"?' if fault.suggestion else text
 
 
-def _tell(result: StepResult) -> None:
+@contextlib.contextmanager
+def heard(name: str) -> Iterator[set[str]]:
+    """Collect what is logged under a name, so that nothing is said twice."""
+    lines: set[str] = set()
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.add(record.getMessage())
+
+    ear, logger = Ear(), logging.getLogger(name)
+    logger.addHandler(ear)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(ear)
+
+
+def _tell(result: StepResult, said: set[str]) -> None:
     """Write what people look for into the task's log."""
     for note in result.notes:
-        log.info("%s", note)
+        if note not in said:
+            log.info("%s", note)
     for gate in result.gates:
         value = "not measured" if gate.value is None else f"{gate.value:.6g}"
         note = f" ({gate.note})" if gate.note else ""
