@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,17 @@ from edgewright.cli.airflow_api import AirflowApi
 from edgewright.cli.follow import follow_run, raise_if_failed
 from edgewright.cli.options import home_option
 from edgewright.cli.output import seconds
-from edgewright.cli.stack.local import LocalStack
-from edgewright.cli.stack.state import StackState
+from edgewright.cli.stack.local import LocalStack, exclusive
+from edgewright.cli.stack.services import PREFIX
+from edgewright.cli.stack.signals import interruptible
+from edgewright.cli.stack.state import Running, StackState
 from edgewright.cli.summary import summary_text
-from edgewright.cli.up import print_urls, wait_for_interrupt
-from edgewright.errors import Busy, Unavailable
+from edgewright.cli.up import print_urls, watch
+from edgewright.errors import Unavailable
 from edgewright.installation import find_home
 
 DAG = "bracelet"
+SERVICE = "bracelet"
 #: A patient who is not in the data.
 PATIENT: dict[str, float] = {
     "age": 45, "sex": 1, "cp": 3, "trestbps": 112, "chol": 230, "fbs": 0, "restecg": 2, "thalach": 165, "exang": 0,
@@ -49,49 +50,30 @@ def command(dags: Path, home: Path | None, timeout: float) -> None:
     os.environ["EDGEWRIGHT_HOME"] = str(place)
     stays = sys.stdout.isatty() and os.environ.get("DEMO_EXIT", "") in ("", "0")
     stack = LocalStack(place, _say)
-    with _alone(place):
-        started = time.monotonic()
+    hint = "stop it with Ctrl-C or `edgewright down`, or give this one a home: EDGEWRIGHT_HOME=/tmp/other make demo"
+    with interruptible(), exclusive(place / "demo.lock", f"runs the demo in {place}", hint):
+        began = time.monotonic()
         _say(f"starting Airflow, MLflow and the prediction service in {place}")
-        state = stack.up(dags, owner=os.getpid())
-        _say(f"up after {seconds(time.monotonic() - started)}")
+        # without schedules: Airflow would make up for the last missed run at once, beside the one that is shown here
+        started = stack.up(dags, schedules=False, owner=Running.me())
+        if not started.new:
+            _say("the stack is up already; it stays up afterwards")
+            _run(started.state, timeout)
+            return
+        _say(f"up after {seconds(time.monotonic() - began)}")
         try:
-            _run(state, timeout)
-            click.echo()
-            print_urls(state)
+            _run(started.state, timeout)
             if stays:
                 click.echo("\nThe stack stays up: look around. Ctrl-C stops it.")
-                wait_for_interrupt()
+                with contextlib.suppress(KeyboardInterrupt):
+                    watch(started.state, _say)
         finally:
-            _say("stopping the stack")
             stack.down()
 
 
 def _say(line: str) -> None:
     click.echo(line)
     sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Let one demo at a time use a home folder.
-
-    Raises:
-        Busy: another one does; says which.
-    """
-    with (home / "demo.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise Busy(
-                f"another demo (PID {file.read().strip()}) uses {home}",
-                hint="stop it with Ctrl-C or `edgewright down`, or give this one a home of its own: "
-                "EDGEWRIGHT_HOME=/tmp/other make demo",
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def _run(state: StackState, timeout: float) -> None:
@@ -105,10 +87,12 @@ def _run(state: StackState, timeout: float) -> None:
     click.echo()
     click.echo(summary_text(outcome["summary"]))
     raise_if_failed(api, outcome, _say)
-    answer = predict(next(url for name, url in state.urls.items() if name.startswith("service")))
+    answer = predict(state.urls[f"{PREFIX}{SERVICE}"])
     click.echo("\nOne prediction")
     click.echo(f"  patient     {json.dumps(PATIENT)}")
     click.echo(f"  answer      {json.dumps({k: v for k, v in answer.items() if k != 'id'})}")
+    click.echo()
+    print_urls(state)
 
 
 def predict(url: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from edgewright.installation import find_home
 def command(home: Path | None) -> None:
     """Stop the local stack: only processes that it started, by their PIDs. Data stay."""
     place = (home or find_home()).resolve()
-    if not place.is_dir() or not LocalStack(place, lambda line: click.echo(line, err=True)).down():
+    if LocalStack(place, lambda line: click.echo(line, err=True)).down():
+        click.echo("stopped")
+    else:
         click.echo(f"no stack runs in {place}")
-        return
-    click.echo("stopped")

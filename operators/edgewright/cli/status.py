@@ -11,7 +11,7 @@ import psutil
 
 from edgewright.cli.options import home_option
 from edgewright.cli.output import print_json, size
-from edgewright.cli.stack.health import health
+from edgewright.cli.stack.health import WORKING, health
 from edgewright.cli.stack.state import StackState
 from edgewright.cli.up import print_urls
 from edgewright.installation import find_home
@@ -31,13 +31,13 @@ def command(home: Path | None, as_json: bool) -> None:
         click.echo(f"no stack runs in {place}")
     else:
         for part in document["parts"]:
-            colour = "green" if part["health"] == "healthy" else "red"
+            colour = "green" if part["health"] in WORKING else "red"
             memory = size(part["memory"]) if part["memory"] else ""
             port = part["port"] or ""
-            said = click.style(part["health"].ljust(9), fg=colour)
+            said = click.style(part["health"].ljust(12), fg=colour)
             click.echo(f"{part['name']:<18} {said} {part['pid']:>7} {port:>6} {memory}")
         print_urls(state)
-    if state is None or any(part["health"] != "healthy" for part in document["parts"]):
+    if state is None or any(part["health"] not in WORKING for part in document["parts"]):
         sys.exit(69)
 
 
@@ -61,6 +61,8 @@ def describe(home: Path, state: StackState | None) -> dict[str, Any]:
         "home": str(home),
         "running": bool(state.running()),
         "dags": state.dags,
+        "started": state.started,
+        "versions": state.versions,
         "parts": parts,
         "urls": state.urls,
         "login_file": state.login_file,

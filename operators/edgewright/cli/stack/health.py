@@ -5,72 +5,117 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from edgewright.cli.stack.processes import tail
-from edgewright.cli.stack.state import StackState
+from edgewright.cli.stack.processes import listening, tail
+from edgewright.cli.stack.state import Part, StackState
 from edgewright.errors import SystemFault
 
+HEALTHY = "healthy"
+#: A prediction service that nothing was deployed to yet: it works.
+EMPTY = "no model yet"
+WORKING = (HEALTHY, EMPTY)
+GONE = "gone"
+_STARTING = "starting"
 _AIRFLOW = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 _COMPONENT = {"scheduler": "scheduler", "triggerer": "triggerer", "dag-processor": "dag_processor"}
 
 
+class PartFailed(SystemFault):
+    """A part of the stack ended, or did not become healthy in time."""
+
+    def __init__(self, part: Part, what: str) -> None:
+        super().__init__(f"{part.name} {what}; the end of its log:\n{tail(Path(part.log))}", where=part.log)
+        self.part = part
+
+
 def health(state: StackState) -> dict[str, str]:
-    """Return what each part says of itself: ``healthy``, ``starting``, ``gone``, or what is wrong."""
+    """Return what each part says of itself: ``healthy``, ``no model yet``, ``starting``, ``gone``, or what is wrong."""
     airflow = _airflow(state.urls.get("airflow"))
     found: dict[str, str] = {}
     for part in state.parts:
         if part.process() is None:
-            found[part.name] = "gone"
+            found[part.name] = GONE
         elif part.name in _COMPONENT:
-            found[part.name] = airflow.get(_COMPONENT[part.name], "starting")
+            found[part.name] = airflow.get(_COMPONENT[part.name], _STARTING)
         elif part.name == "api-server":
-            found[part.name] = airflow.get("metadatabase", "starting")
+            found[part.name] = airflow.get("metadatabase", _STARTING)
+        elif part.name == "mlflow":
+            answer = _get(f"{part.url}/health")
+            found[part.name] = HEALTHY if answer is not None and answer.is_success else _STARTING
         else:
-            found[part.name] = _answers(f"{part.url}/health")
+            found[part.name] = _service(part.url)
     return found
 
 
 def _airflow(url: str | None) -> dict[str, str]:
+    document = _json(_get(f"{url}/api/v2/monitor/health")) if url else {}
+    parts = {name: document.get(name) for name in _AIRFLOW} if document else {}
+    return {name: part.get("status") or _STARTING for name, part in parts.items() if isinstance(part, dict)}
+
+
+def _service(url: str | None) -> str:
+    document = _json(_get(f"{url}/health"))
+    if not document:
+        return _STARTING
+    problems = document.get("problems")
+    if document.get("models"):
+        return f"degraded: {problems}" if problems else HEALTHY
+    return f"unavailable: {problems}" if problems else EMPTY
+
+
+def _json(answer: httpx.Response | None) -> dict[str, Any]:
     try:
-        document = httpx.get(f"{url}/api/v2/monitor/health", timeout=5).json()
-    except (httpx.HTTPError, ValueError):
+        document = answer.json() if answer is not None else {}
+    except ValueError:
         return {}
-    return {name: (document.get(name) or {}).get("status") or "starting" for name in _AIRFLOW}
+    return document if isinstance(document, dict) else {}
 
 
-def _answers(url: str) -> str:
+def _get(url: str) -> httpx.Response | None:
+    """Return an answer of this machine (never by way of a proxy), or ``None``."""
     try:
-        return "healthy" if httpx.get(url, timeout=5).status_code < 500 else "starting"
+        with httpx.Client(trust_env=False, timeout=5) as client:
+            return client.get(url)
     except httpx.HTTPError:
-        return "starting"
+        return None
 
 
-def wait_until_healthy(state: StackState, say: Callable[[dict[str, str]], None], timeout: float) -> None:
-    """Wait until every part is healthy.
+def wait_until_healthy(state: StackState, say: Callable[[str], None], timeout: float) -> None:
+    """Wait until every part is healthy, and on the port that it was given.
 
     Args:
         state: The stack.
-        say: Called whenever something changed, with the health of each part.
+        say: Told a line whenever a part has become healthy.
         timeout: Seconds.
 
     Raises:
-        SystemFault: a part ended, or is not healthy in time; shows the end of its log.
+        PartFailed: a part ended, lost its port, or is not healthy in time; shows the end of its log.
     """
-    deadline = time.monotonic() + timeout
-    before: dict[str, str] = {}
+    started = time.monotonic()
+    said: set[str] = set()
     while True:
         now = health(state)
-        if now != before:
-            say(now)
-            before = now
-        if all(value == "healthy" for value in now.values()):
+        for name in [name for name, value in now.items() if value in WORKING and name not in said]:
+            said.add(name)
+            say(f"  {name:<18} {now[name]} after {time.monotonic() - started:.0f} s")
+        late = time.monotonic() - started > timeout
+        for part in state.parts:
+            if now[part.name] == GONE:
+                raise PartFailed(part, "ended")
+            if late and now[part.name] not in WORKING:
+                raise PartFailed(part, f"is not healthy after {timeout:.0f} s ({now[part.name]})")
+        if all(value in WORKING for value in now.values()):
+            _check_ports(state)
             return
-        gone = [name for name, value in now.items() if value == "gone"]
-        if gone or time.monotonic() > deadline:
-            name = gone[0] if gone else next(n for n, value in now.items() if value != "healthy")
-            part = next(part for part in state.parts if part.name == name)
-            what = "ended" if gone else f"is not healthy after {timeout:.0f} s"
-            raise SystemFault(f"{name} {what}; the end of its log:\n{tail(Path(part.log))}", where=part.log)
         time.sleep(0.5)
+
+
+def _check_ports(state: StackState) -> None:
+    """Refuse answers that came from somebody else who took the port in the meantime."""
+    ports = listening(state)
+    for part in state.parts:
+        if part.port is not None and part.port not in ports:
+            raise PartFailed(part, f"does not listen on port {part.port}")

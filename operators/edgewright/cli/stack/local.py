@@ -5,22 +5,42 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-from edgewright.cli.stack import airflow
-from edgewright.cli.stack.health import health, wait_until_healthy
-from edgewright.cli.stack.ports import HOST, free_port
+from edgewright.cli.stack import airflow, mlflow, services
+from edgewright.cli.stack.health import PartFailed, wait_until_healthy
+from edgewright.cli.stack.ports import HOST, PortClaims, is_free
 from edgewright.cli.stack.processes import start, stop
 from edgewright.cli.stack.secrets import Secrets, write_private
-from edgewright.cli.stack.state import StackState
-from edgewright.errors import Busy, ConfigError
+from edgewright.cli.stack.signals import uninterrupted
+from edgewright.cli.stack.state import Running, StackState
+from edgewright.errors import Busy, ConfigError, SystemFault
 from edgewright.installation import Installation, Service
 
 PREFERRED = {"airflow": 8080, "mlflow": 5000, "service": 8500}
 START_TIMEOUT = 240.0
+#: Seconds in which parts that live must answer before the stack is taken for broken.
+_ANSWER_TIMEOUT = 60.0
+_TRIES = 3
+_DISTRIBUTIONS = ("edgewright", "apache-airflow-core", "mlflow")
 Say = Callable[[str], None]
+
+
+@dataclass
+class Started:
+    """What ``up`` came to.
+
+    Attributes:
+        state: The stack.
+        new: Whether it was started now; otherwise it ran before.
+    """
+
+    state: StackState
+    new: bool
 
 
 class LocalStack:
@@ -32,181 +52,236 @@ class LocalStack:
     """
 
     def __init__(self, home: Path, say: Say) -> None:
-        self.home = home
+        self.home = home.resolve()
         self.say = say
-        home.mkdir(parents=True, exist_ok=True)
 
     # -- for commands ------------------------------------------------------------------------------------------
 
-    def up(self, dags: Path, *, parallelism: int = 4, owner: int | None = None) -> StackState:
+    def up(
+        self,
+        dags: Path,
+        *,
+        asked: Iterable[str] = (),
+        parallelism: int = 4,
+        schedules: bool = True,
+        owner: Running | None = None,
+    ) -> Started:
         """Start the stack, or return the one that runs already.
 
         Args:
             dags: Folder of the pipelines.
+            asked: Prediction services beside those that the pipelines deploy to.
             parallelism: Tasks that run at the same time.
-            owner: PID of the process that will stop it.
+            schedules: Whether runs start by their schedules.
+            owner: The process that will stop it; a stack whose owner has gone is stopped and started anew.
 
         Raises:
-            ConfigError: there is no such folder.
+            ConfigError: there is no such folder, or a stack runs with another one.
             Busy: somebody else is starting or stopping it right now.
             SystemFault: a part did not become healthy; everything that was started is stopped again.
         """
         if not dags.is_dir():
             raise ConfigError("no such folder of pipelines", where=str(dags), hint="name it: --dags FOLDER")
+        names = services.service_names(dags, asked)
         with self.lock():
-            running = self._running(dags)
+            running = self._running(dags.resolve())
             if running is not None:
-                return running
-            state = StackState(dags=str(dags.resolve()), owner=owner)
-            try:
-                self._start(state, dags.resolve(), parallelism)
-                wait_until_healthy(state, self._say_health, START_TIMEOUT)
-            except BaseException:
-                self.say("stopping what was started")
-                stop(state)
-                state.forget(self.home)
-                raise
-            return state
+                self._add_services(running, names)
+                return Started(running, new=False)
+            for attempt in range(_TRIES):
+                state = StackState(home=str(self.home), dags=str(dags.resolve()), owner=owner, started=time.time())
+                try:
+                    self._start(state, names, parallelism, schedules)
+                    return Started(state, new=True)
+                except BaseException as error:
+                    self._clear(state)
+                    if attempt + 1 == _TRIES or not _lost_its_port(error):
+                        raise
+                    self.say("another program took one of the ports meanwhile; starting again on others")
+        raise AssertionError("unreachable")
 
     def down(self) -> bool:
         """Stop the stack; return whether there was one."""
+        if not self.home.is_dir():
+            return False
         with self.lock():
-            state = StackState.load(self.home)
-            if state is None:
-                return False
-            killed = stop(state)
-            if killed:
-                self.say(f"had to be killed: {', '.join(map(str, killed))}")
-            state.forget(self.home)
-            return True
+            state = StackState.load(self.home) or StackState(home=str(self.home), dags="")
+            found = bool(state.parts or state.members())
+            self._clear(state)
+            return found
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Let one process at a time start or stop the stack.
 
         Raises:
-            Busy: somebody else does.
+            Busy: somebody else does; says who.
         """
-        file = (self.home / "stack.lock").open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            file.close()
-            raise Busy(
-                f"another command (PID {holder}) is starting or stopping the stack of {self.home}",
-                hint="wait for it, or use another EDGEWRIGHT_HOME",
-            ) from error
-        try:
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        hint = "wait for it, or give this one a home of its own: --home FOLDER"
+        with exclusive(self.home / "stack.lock", f"is starting or stopping the stack of {self.home}", hint):
             yield
-        finally:
-            file.close()
+
+    # -- what is there already ---------------------------------------------------------------------------------
+
+    def _running(self, dags: Path) -> StackState | None:
+        """Return a healthy stack; clear away what is left of a broken or abandoned one."""
+        state = StackState.load(self.home) or StackState(home=str(self.home), dags="")
+        members = len(state.members())
+        if not members:
+            return None
+        whole = state.complete and len(state.running()) == len(state.parts)
+        if not whole or state.is_orphaned():
+            self.say(f"clearing away an earlier stack ({members} processes of it are left)")
+            self._clear(state)
+            return None
+        if Path(state.dags) != dags:
+            raise ConfigError(
+                f"the stack of {self.home} runs with the pipelines of {state.dags}",
+                hint="edgewright down stops it; or use another home: --home FOLDER",
+            )
+        try:
+            wait_until_healthy(state, lambda line: None, _ANSWER_TIMEOUT)
+        except PartFailed as error:
+            self.say(f"{error.part.name} of the running stack does not answer: starting everything anew")
+            self._clear(state)
+            return None
+        if state.versions != versions():
+            self.say(
+                "this environment has changed since the stack was started: edgewright down, then up, to use the new one"
+            )
+        return state
+
+    def _clear(self, state: StackState) -> None:
+        with uninterrupted(self.say):
+            if state.members():
+                self.say("stopping the stack")
+                # whoever watches it knows then that nothing broke
+                state.stopping = True
+                state.save()
+                stop(state, say=self.say)
+            state.forget()
 
     # -- starting ----------------------------------------------------------------------------------------------
 
-    def _running(self, dags: Path) -> StackState | None:
-        """Return a healthy stack; clear away what is left of a broken one."""
-        state = StackState.load(self.home)
-        if state is None:
-            return None
-        if len(state.running()) == len(state.parts) and "gone" not in health(state).values():
-            if Path(state.dags) != dags.resolve():
-                raise ConfigError(
-                    f"the stack of {self.home} runs with the pipelines of {state.dags}",
-                    hint="edgewright down stops it; or use another EDGEWRIGHT_HOME",
-                )
-            return state
-        self.say(f"clearing away an earlier stack ({len(state.members())} processes of it are left)")
-        stop(state)
-        state.forget(self.home)
-        return None
-
-    def _start(self, state: StackState, dags: Path, parallelism: int) -> None:
+    def _start(self, state: StackState, names: list[str], parallelism: int, schedules: bool) -> None:
         secrets = Secrets.of(self.home)
-        taken: set[int] = set()
-        ports = {name: self._port(name, preferred, taken) for name, preferred in PREFERRED.items()}
-        variables = airflow.environment(self.home, dags, ports["airflow"], secrets, parallelism)
-        airflow.prepare(self.home, secrets)
-        tracking = f"http://{HOST}:{ports['mlflow']}"
-        state.urls = {"airflow": f"http://{HOST}:{ports['airflow']}", "mlflow": tracking}
-        state.login_file = str(airflow.login_file(self.home))
-        self._start_mlflow(state, ports["mlflow"], variables)
-        token = self.home / "serving" / "token"
-        write_private(token, secrets.service_token)
-        services = self._start_services(state, dags, ports["service"], taken, tracking, token, variables)
-        Installation(home=self.home, tracking_uri=tracking, services=services, urls=state.urls).save()
-        self.say("preparing Airflow's database")
-        airflow.migrate(self.home, variables)
-        for name, arguments in airflow.COMPONENTS.items():
-            port = ports["airflow"] if name == "api-server" else None
-            log = self.home / "logs" / f"{name}.log"
-            state.parts.append(start(name, [airflow.executable(), *arguments], variables, log, port=port))
-            state.save(self.home)
+        claims = PortClaims()
+        with claims.held():
+            port = self._port(claims, "airflow", PREFERRED["airflow"])
+            variables = airflow.environment(
+                self.home, Path(state.dags), port, secrets, parallelism=parallelism, schedules=schedules
+            )
+            airflow.prepare(self.home, secrets)
+            write_private(self._token_file, secrets.service_token)
+            state.login_file = str(airflow.login_file(self.home))
+            state.versions = versions()
+            state.urls["airflow"] = f"http://{HOST}:{port}"
+            state.save()
+            self._start_mlflow(state, claims, variables)
+            self._start_services(state, names, claims, variables)
+            self._write_installation(state)
+            self._start_airflow(state, port, variables)
+            state.complete = True
+            state.save()
+            wait_until_healthy(state, self.say, START_TIMEOUT)
 
-    def _port(self, name: str, preferred: int, taken: set[int]) -> int:
-        port = free_port(preferred, taken)
+    def _port(self, claims: PortClaims, name: str, preferred: int) -> int:
+        port = claims.take(preferred)
         if port != preferred:
             self.say(f"port {preferred} is taken: {name} uses {port}")
         return port
 
-    def _start_mlflow(self, state: StackState, port: int, variables: dict[str, str]) -> None:
-        command = [
-            str(Path(sys.executable).parent / "mlflow"), "server",
-            "--host", HOST, "--port", str(port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{self.home / 'mlflow.db'}",
-            "--artifacts-destination", str(self.home / "mlartifacts"), "--serve-artifacts",
-            "--uvicorn-opts", "--timeout-worker-healthcheck 60",
-        ]  # fmt: skip
-        extra = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        log = self.home / "logs" / "mlflow.log"
-        state.parts.append(start("mlflow", command, {**variables, **extra}, log, port=port))
-        state.save(self.home)
+    def _start_part(
+        self, state: StackState, name: str, command: list[str], variables: dict[str, str], port: int | None = None
+    ) -> None:
+        log = self.home / "logs" / f"{name}.log"
+        state.parts.append(start(name, command, variables, log, port=port))
+        state.save()
+
+    def _start_mlflow(self, state: StackState, claims: PortClaims, variables: dict[str, str]) -> None:
+        port = self._port(claims, "mlflow", PREFERRED["mlflow"])
+        self._start_part(state, "mlflow", mlflow.command(self.home, port), mlflow.environment(variables), port)
+        state.urls["mlflow"] = f"http://{HOST}:{port}"
 
     def _start_services(
-        self,
-        state: StackState,
-        dags: Path,
-        port: int,
-        taken: set[int],
-        tracking: str,
-        token: Path,
-        variables: dict[str, str],
-    ) -> dict[str, Service]:
-        services: dict[str, Service] = {}
-        for name in service_names(dags):
-            number = port if not services else self._port(name, port + len(services), taken)
-            command = [
-                sys.executable, "-m", "edgewright.serving", "--host", HOST, "--port", str(number),
-                "--home", str(self.home / "serving" / name), "--tracking-uri", tracking, "--token-file", str(token),
-            ]  # fmt: skip
-            log = self.home / "logs" / f"service-{name}.log"
-            part = start(f"service-{name}", command, variables, log, port=number)
-            state.parts.append(part)
-            state.save(self.home)
-            services[name] = Service(url=f"http://{HOST}:{number}", token_file=str(token))
-            state.urls[f"service {name}"] = services[name].url
-        return services
+        self, state: StackState, names: Iterable[str], claims: PortClaims, variables: dict[str, str]
+    ) -> None:
+        for number, name in enumerate(names):
+            port = self._port(claims, f"service {name}", PREFERRED["service"] + number)
+            command = services.command(self.home, name, port, state.urls["mlflow"], self._token_file)
+            self._start_part(state, services.part_name(name), command, variables, port)
+            state.urls[f"{services.PREFIX}{name}"] = f"http://{HOST}:{port}"
 
-    def _say_health(self, parts: dict[str, str]) -> None:
-        waiting = [name for name, value in parts.items() if value != "healthy"]
-        done = len(parts) - len(waiting)
-        self.say(
-            f"{done} of {len(parts)} parts are healthy" + (f", waiting for {', '.join(waiting)}" if waiting else "")
-        )
+    def _start_airflow(self, state: StackState, port: int, variables: dict[str, str]) -> None:
+        airflow.migrate(self.home, variables, self.say)
+        for name, arguments in airflow.COMPONENTS.items():
+            command = [airflow.executable(), *arguments]
+            self._start_part(state, name, command, variables, port if name == "api-server" else None)
+
+    def _add_services(self, state: StackState, names: Iterable[str]) -> None:
+        """Start the services of pipelines that came after the stack was started."""
+        missing = [name for name in names if f"{services.PREFIX}{name}" not in state.urls]
+        if not missing or missing == [services.DEFAULT]:
+            return
+        secrets = Secrets.of(self.home)
+        port = int(state.urls["airflow"].rpartition(":")[2])
+        variables = airflow.environment(self.home, Path(state.dags), port, secrets)
+        claims = PortClaims()
+        with claims.held():
+            self._start_services(state, missing, claims, variables)
+            state.save()
+            self._write_installation(state)
+            wait_until_healthy(state, self.say, START_TIMEOUT)
+
+    @property
+    def _token_file(self) -> Path:
+        return self.home / "serving" / "token"
+
+    def _write_installation(self, state: StackState) -> None:
+        """Say where everything is; what an administrator wrote beside it stays."""
+        ours = {
+            name.removeprefix(services.PREFIX): Service(url=url, token_file=str(self._token_file))
+            for name, url in state.urls.items()
+            if name.startswith(services.PREFIX)
+        }
+        written = Installation.load({"EDGEWRIGHT_HOME": str(self.home)})
+        written.tracking_uri = state.urls["mlflow"]
+        written.services = {**written.services, **ours}
+        written.urls = {**written.urls, **state.urls}
+        written.save()
 
 
-def service_names(dags: Path) -> list[str]:
-    """Return the prediction services that the pipelines deploy to; ``default`` where none does."""
-    from edgewright.spec import Pipeline, check_tree
+def versions() -> dict[str, str]:
+    """Return the versions of what a stack runs."""
+    return {name: version(name) for name in _DISTRIBUTIONS}
 
-    names: dict[str, None] = {}
-    for _, pipeline in check_tree([dags]):
-        for task in pipeline.tasks if isinstance(pipeline, Pipeline) else ():
-            to = task.config.get("to") if task.uses == "deploy" else None
-            if isinstance(to, dict) and isinstance(to.get("service"), str):
-                names[to["service"]] = None
-    return list(names) or ["default"]
+
+def _lost_its_port(error: BaseException) -> bool:
+    """Return whether a part failed because somebody else listens on its port (asked after the part was stopped)."""
+    return isinstance(error, PartFailed) and error.part.port is not None and not is_free(error.part.port)
+
+
+@contextlib.contextmanager
+def exclusive(file: Path, doing: str, hint: str) -> Iterator[None]:
+    """Hold a file's lock, which the kernel gives back when this process ends, however it ends.
+
+    Raises:
+        Busy: another process holds it; names its PID.
+        SystemFault: the folder cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.open("a+")
+    except OSError as error:
+        raise SystemFault(f"the home folder cannot be written: {error}", where=str(file.parent)) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise Busy(f"another command (PID {holder}) {doing}", hint=hint) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

@@ -80,6 +80,7 @@ class StackState:
         started: When it was started (seconds since 1970).
         versions: Versions of what runs, by distribution.
         complete: Whether every part was started.
+        stopping: Whether somebody has begun to stop it.
     """
 
     home: str
@@ -91,6 +92,7 @@ class StackState:
     started: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     complete: bool = False
+    stopping: bool = False
 
     @classmethod
     def load(cls, home: Path) -> StackState | None:
