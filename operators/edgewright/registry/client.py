@@ -7,6 +7,7 @@ the one before (``previous`` for ``champion``, ``previous-<alias>`` for any othe
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import getpass
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright.errors import ConfigError, DamagedArtifact, EdgewrightError, NotFound, Unavailable
+from edgewright.registry import light
 from edgewright.registry.connection import Connection, error_code
 from edgewright.registry.versions import DIGEST, ROLLED_BACK, RegisteredModel, RegisteredVersion, registered_version
 
@@ -54,6 +56,9 @@ class Registry:
         """Return the version that an alias points to; ``None`` where there is no such model or alias."""
         if self.connection.is_new:
             return None
+        if not self.connection.is_open:
+            with contextlib.suppress(light.AskTheClient):
+                return light.by_alias(self.connection.uri, name, alias)
         with self.connection.calls(f"find the {alias} of {name}") as client:
             return _by_alias(client, name, alias)
 

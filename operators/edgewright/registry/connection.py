@@ -102,6 +102,11 @@ class Connection:
         return self.uri.startswith("http")
 
     @property
+    def is_open(self) -> bool:
+        """Whether MLflow's client is imported and connected already."""
+        return self._client is not None
+
+    @property
     def database(self) -> Path | None:
         """The SQLite file, if it is one."""
         return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None

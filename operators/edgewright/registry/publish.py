@@ -107,7 +107,7 @@ def publish(registry: Registry, store: ArtifactStore, what: Publishing) -> Publi
         else:
             notes.append(f"the same models are registered as {what.name} version {version.version} already; reused")
             _refresh(registry, what, version)
-        moved = _move_alias(registry, what, version, notes)
+        moved = _move_alias(registry, store, what, version, notes)
         return Published(registry.version(what.name, version.version), created, moved, notes)
 
 
@@ -230,7 +230,24 @@ def _time(text: str) -> datetime.datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
-def _move_alias(registry: Registry, what: Publishing, version: RegisteredVersion, notes: list[str]) -> bool:
+def note_data_time(store: ArtifactStore, name: str, version: str, data_time: str | None) -> None:
+    """Keep how new the data are that led to a registered version again, where nothing else of it changed."""
+    key = f"registry/{name}/{version}/data_time.json"
+    known = store.read_json(key)
+    if data_time and is_older(known, data_time):
+        store.write_json(key, data_time)
+
+
+def _data_time(store: ArtifactStore, holder: RegisteredVersion) -> str | None:
+    """Return how new the data are that stand behind a version: its tag, or what was noted since."""
+    tag = holder.tags.get(DATA_TIME)
+    noted: str | None = store.read_json(f"registry/{holder.name}/{holder.version}/data_time.json")
+    return noted if noted and is_older(tag, noted) else tag
+
+
+def _move_alias(
+    registry: Registry, store: ArtifactStore, what: Publishing, version: RegisteredVersion, notes: list[str]
+) -> bool:
     if what.alias is None:
         return False
     holder = registry.champion(what.name, what.alias)
@@ -243,10 +260,11 @@ def _move_alias(registry: Registry, what: Publishing, version: RegisteredVersion
             f"stays {f'at version {holder.version}' if holder else 'unset'}; move it by hand to use the version again"
         )
         return False
-    if holder is not None and what.data_time and is_older(what.data_time, holder.tags.get(DATA_TIME)):
+    behind = _data_time(store, holder) if holder is not None else None
+    if holder is not None and what.data_time and is_older(what.data_time, behind):
         notes.append(
             f"this run's data ({what.data_time}) are older than those of version {holder.version} "
-            f"({holder.tags[DATA_TIME]}), so the alias {what.alias} stays there"
+            f"({behind}), so the alias {what.alias} stays there"
         )
         return False
     registry.set_alias(what.name, what.alias, version.version, by=what.by, why="published")
@@ -263,4 +281,4 @@ def _when(tag: str) -> str:
         return "before"
 
 
-__all__ = ["Published", "Publishing", "is_older", "publish"]
+__all__ = ["Published", "Publishing", "is_older", "note_data_time", "publish"]

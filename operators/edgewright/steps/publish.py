@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgewright.artifacts import ArtifactRef
+from edgewright.artifacts import ArtifactRef, digest_json
 from edgewright.errors import ConfigError, DamagedArtifact
 from edgewright.registry import Registry
-from edgewright.registry.publish import Published, Publishing, publish
+from edgewright.registry.publish import Published, Publishing, note_data_time, publish
 from edgewright.registry.release import MANIFEST, Facts, Variant, build_release, read_variants
 from edgewright.spec.steps.publish import PublishConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
-from edgewright.steps.golden import golden_rows, score_golden
 from edgewright.steps.run_record import RunRecord, TaskRecord, family
 
 log = logging.getLogger("edgewright.steps")
@@ -55,11 +54,14 @@ def run(config: PublishConfig, context: StepContext) -> StepOutput:
         raise ConfigError(
             "there is no model registry here", where="publish", hint="set EDGEWRIGHT_TRACKING_URI, or `edgewright up`"
         )
+    registry = Registry(context.request.tracking_uri)
+    known = _nothing_new(registry, config, context)
+    if known is not None:
+        return known
     variants = read_variants([context.fetch(ref) for ref in config.models])
     history = _history(config, context)
     folder = context.folder("release")
     manifest, notes = _build(folder, config, context, variants, history)
-    registry = Registry(context.request.tracking_uri)
     found = publish(registry, context.store, _publishing(config, context, folder, manifest, history))
     if not found.created:
         # what is registered counts: the folder of this run tells of another run's lineage
@@ -67,12 +69,53 @@ def run(config: PublishConfig, context: StepContext) -> StepOutput:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     for note in found.notes:
         context.note("%s", note)
-    return _output(config, context, folder, manifest, found, history, [*notes, *found.notes])
+    output = _output(config, context, folder, manifest, found, history, [*notes, *found.notes])
+    _remember(config, context, output)
+    return output
+
+
+def _record_key(config: PublishConfig, context: StepContext) -> str:
+    asked = config.model_dump(mode="json", exclude={"models"}) | {"models": [ref.sha256 for ref in config.models]}
+    return f"registry/{config.name}/published/{digest_json({**asked, 'registry': context.request.tracking_uri})}.json"
+
+
+def _remember(config: PublishConfig, context: StepContext, output: StepOutput) -> None:
+    """Keep what came of publishing these models in this way, for the next run of an unchanged pipeline."""
+    if "alias_not_moved" not in output.tags:
+        release = output.outputs["release"].model_dump(mode="json")
+        document = {"release": release, "tags": output.tags, "metrics": output.metrics}
+        context.store.write_json(_record_key(config, context), document)
+
+
+def _nothing_new(registry: Registry, config: PublishConfig, context: StepContext) -> StepOutput | None:
+    """Return the outcome without building anything, if these models are what the alias points to already.
+
+    The registry is asked in any case; only MLflow's client (three seconds to import) and the self-test are spared.
+    """
+    record = context.store.read_json(_record_key(config, context)) if config.alias else None
+    if record is None or config.alias is None or context.request.cache != "use":
+        return None
+    release, tags = ArtifactRef.model_validate(record["release"]), dict(record["tags"])
+    holder = registry.champion(config.name, config.alias)
+    same = holder is not None and (holder.version, holder.digest) == (tags["model_version"], tags["release_digest"])
+    if holder is None or not same or not context.store.verify(release):
+        return None
+    note_data_time(context.store, config.name, holder.version, context.request.data_time)
+    notes = [
+        f"the same models are registered as {config.name} version {holder.version} already; reused",
+        f"version {holder.version} is the {config.alias} already",
+    ]
+    for note in notes:
+        context.note("%s", note)
+    return StepOutput({"release": release}, record["metrics"], tags | {"registration": "reused"}, notes=notes)
 
 
 def _build(
     folder: Path, config: PublishConfig, context: StepContext, variants: list[Variant], history: _History
 ) -> tuple[dict[str, Any], list[str]]:
+    # imports pandas, which a release that is registered already does without
+    from edgewright.steps.golden import golden_rows, score_golden
+
     data = context.fetch(history.data) if history.data is not None else None
     rows, source = golden_rows(data, variants[0].document["features"])
     # every folder here came out of this installation's own store, which compared the digests
