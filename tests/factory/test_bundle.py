@@ -189,6 +189,32 @@ def test_equal_contents_are_kept_once(make, src: Path):
     assert one.stat().st_ino != (src / "a/data.csv").stat().st_ino
 
 
+def test_old_versions_that_only_edits_made_go_and_come_back(make, src: Path):
+    from airflow.dag_processing.bundles.base import BundleVersionLock
+
+    bundle = make()
+    versions = [version(bundle)]
+    with BundleVersionLock(bundle.name, versions[0]):  # what a worker does: Airflow itself keeps what was used
+        pass
+    for number in range(24):
+        write(src, "a/data.csv", f"x\n{number}\n")
+        bundle.refresh()
+        versions.append(version(bundle))
+    two_days_ago = time.time() - 2 * 86_400
+    for name in versions[:-1]:
+        os.utime(bundle.versions_dir / name, (two_days_ago, two_days_ago))
+    write(src, "a/data.csv", "x\nlast\n")
+    bundle.refresh()
+    left = {place.name for place in bundle.versions_dir.iterdir()}
+    assert versions[0] in left
+    assert {versions[-1], version(bundle)} <= left
+    assert 20 <= len(left) <= 22
+    gone = next(name for name in versions if name not in left)
+    again = make(version=gone)
+    again.initialize()
+    assert set(bag(again).dags) == {"a", "b"}
+
+
 def test_a_machine_without_the_version_fetches_it(make, src: Path):
     bundle = make()
     first = version(bundle)

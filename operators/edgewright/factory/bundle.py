@@ -18,6 +18,7 @@ import datetime
 import json
 import logging
 import shutil
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 from edgewright.artifacts import ArtifactStore, digest_json
 from edgewright.errors import ConfigError, EdgewrightError
 from edgewright.factory import archive
-from edgewright.factory.compat import BaseDagBundle, BundleVersion
+from edgewright.factory.compat import BaseDagBundle, BundleVersion, was_used
 from edgewright.factory.stub import render_stub, stub_name
 from edgewright.factory.tree import SourceTree, link, write
 from edgewright.installation import Installation
@@ -35,6 +36,9 @@ from edgewright.steps.revision import NOTE, git_state
 log = logging.getLogger("edgewright.factory")
 #: Raised when the same folder would make other stubs than before.
 _FORMAT = 1
+#: Versions on which no task of this machine ran stay this long, and the newest of them longer.
+KEPT_SECONDS = 24 * 3600
+KEPT_VERSIONS = 20
 _STATE = "edgewright-state.json"
 _EMPTY: dict[str, Any] = {"version": None, "current": {}, "good": {}}
 
@@ -101,6 +105,7 @@ class PipelineBundle(BaseDagBundle):
             files = self._tree.read()
             version = digest_json({"format": _FORMAT, "files": files})[:16]
             state = self._state()
+            before = state["version"]
             place = self.versions_dir / version
             if state["version"] != version or not place.exists() or not self._current.exists():
                 stubs = self._stubs(files, version, state)
@@ -111,6 +116,8 @@ class PipelineBundle(BaseDagBundle):
                 self._tree.forget(set(files.values()))
             self._note_revision(version)
             self._keep_version(version, place)
+            if version != before:
+                self._prune(version)
 
     # -- stubs -------------------------------------------------------------------------------------------------
 
@@ -240,6 +247,22 @@ class PipelineBundle(BaseDagBundle):
             )
             return
         self._stored.add(version)
+
+    def _prune(self, current: str) -> None:
+        """Remove old versions that only an edit made; a run that still wants one fetches it from the store."""
+        places = sorted(self.versions_dir.iterdir(), key=_time, reverse=True)
+        limit = time.time_ns() - KEPT_SECONDS * 10**9
+        for place in places[KEPT_VERSIONS:]:
+            if place.name == current or _time(place) > limit or was_used(self.name, place.name):
+                continue
+            if place.name.startswith(".tmp-") or place.name in self._stored or self._is_stored(place.name):
+                shutil.rmtree(place, ignore_errors=True)
+
+    def _is_stored(self, version: str) -> bool:
+        try:
+            return self._store_root != "" and archive.is_stored(self._store(), self.name, version)
+        except EdgewrightError:
+            return False
 
 
 def _time(path: Path) -> int:
