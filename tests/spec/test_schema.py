@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
-from edgewright.spec import pipeline_schema
+from edgewright.spec import parse_pipeline, pipeline_schema
 from edgewright.spec.arguments import DAG_ARGUMENTS, STEP_ARGUMENTS, TASK_ARGUMENTS
+from edgewright.spec.faults import Faults
+from edgewright.spec.nodes import read
 from edgewright.spec.steps import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,10 +67,22 @@ def test_a_template_may_bring_what_a_task_lacks() -> None:
     assert not VALIDATOR.is_valid(document)
 
 
-def test_the_examples_of_the_documentation_are_valid() -> None:
+def _examples() -> list[str]:
     text = (ROOT / "docs/language.md").read_text()
-    blocks = [block.split("```")[0] for block in text.split("```yaml\n")[1:]]
-    whole = [yaml.load(block, Loader=yaml.BaseLoader) for block in blocks if "dag_id:" in block]
-    assert whole
-    for document in whole:
-        assert "tasks" in document
+    return [block.split("```")[0] for block in text.split("```yaml\n")[1:]]
+
+
+@pytest.mark.parametrize("number", range(len(_examples())))
+def test_the_examples_of_the_documentation_work(number: int) -> None:
+    example = _examples()[number]
+    assert parse_pipeline(example, ROOT / "tests/corpus/good/example.yaml").tasks
+    assert VALIDATOR.is_valid(read(example, Faults("example.yaml")))
+
+
+def test_the_documentation_names_every_key_and_every_kind_of_fault() -> None:
+    language, errors = (ROOT / "docs/language.md").read_text(), (ROOT / "docs/errors.md").read_text()
+    keys = {*SCHEMA["properties"], *SCHEMA["$defs"]["task"]["properties"], *STEPS}
+    assert [key for key in sorted(keys) if f"`{key}`" not in language] == []
+    source = "".join(path.read_text() for path in (ROOT / "operators/edgewright/spec").glob("*.py"))
+    codes = set(re.findall(r'code="([a-z-]+)"', source))
+    assert [code for code in sorted(codes) if f"`{code}`" not in errors] == []
