@@ -55,7 +55,14 @@ class JsonlTable(Table):
             nulls = [f.name for f in chosen if pa.types.is_null(f.type) and not self._scanned]
             if nulls:  # the first block says nothing about them
                 raise self._scan()
-            yield from self.typed((batch.select(wanted) for batch in reader), chosen)
+            yield from self.typed(self._batches(reader, wanted), chosen)
+
+    @staticmethod
+    def _batches(reader: Any, wanted: list[str]) -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            chosen = batch.select(wanted)
+            chosen.validate(full=True)  # the reader itself takes any bytes for text
+            yield chosen
 
     def _occurs(self, name: str) -> bool:
         """Whether a column that the user gave a type to stands in the file at all."""
@@ -83,7 +90,8 @@ class JsonlTable(Table):
                 try:
                     row = json.loads(raw)
                 except UnicodeDecodeError as error:
-                    raise self.wrong_encoding(f"line {line}") from error
+                    hint = "JSON is always UTF-8: iconv -f latin1 -t utf-8 makes it so, for example"
+                    raise DataError("this is not UTF-8", where=f"{self.shown}:{line}", hint=hint) from error
                 except ValueError as error:
                     hint = "each line is one object"
                     if line == 1 and raw.lstrip().startswith((b"[", b"{")):

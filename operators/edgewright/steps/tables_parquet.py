@@ -31,6 +31,7 @@ class ParquetTable(Table):
         for batch in file.iter_batches(batch_size=GROUP_ROWS, columns=wanted):
             done += batch.num_rows
             self.done = self.size * done // max(rows, 1)
+            batch.validate(full=True)  # what a damaged or careless file holds as text may be no text
             yield batch.select(wanted)
 
     def _explain(self, error: Exception) -> Exception:
