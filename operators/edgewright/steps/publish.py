@@ -76,7 +76,7 @@ def run(config: PublishConfig, context: StepContext) -> StepOutput:
 
 def _record_key(config: PublishConfig, context: StepContext) -> str:
     asked = config.model_dump(mode="json", exclude={"models"}) | {"models": [ref.sha256 for ref in config.models]}
-    return f"registry/{config.name}/published/{digest_json({**asked, 'registry': context.request.tracking_uri})}.json"
+    return f"cache/publish/{digest_json({**asked, 'registry': context.request.tracking_uri})}.json"
 
 
 def _remember(config: PublishConfig, context: StepContext, output: StepOutput) -> None:
