@@ -180,8 +180,8 @@ def _count(reasons: dict[int, dict[str, None]], batch: pa.RecordBatch, part: str
             found.reasons[text] += 1
             if text not in found.examples:
                 name = text.split(":", 1)[0]
-                value = f": {batch.column(name)[row].as_py()!r}" if name in batch.schema.names else ""
-                found.examples[text] = f"row {start + row + 1} of {part}{value}"
+                value = batch.column(name)[row].as_py() if name in batch.schema.names else None
+                found.examples[text] = f"row {start + row + 1} of {part}" + ("" if value is None else f": {value!r}")
 
 
 class _Quarantine:
