@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 def faults_of(file: Path) -> list[str]:
     """Return the faults of a file, one a line, with the file's bare name."""
     try:
-        parse_pipeline(file.read_text(encoding="utf-8"), file, shown=file.name)
+        parse_pipeline(file.read_text(encoding="utf-8"), file, shown=file.name, thorough=True)
     except SpecError as error:
         return str(error).splitlines()
     return []
@@ -52,7 +52,7 @@ def main() -> int:
             silent.append(file.name)
         file.with_suffix(".expected").write_text(expected_of(file, validator), encoding="utf-8")
     for file in sorted((HERE / "good").glob("*.yaml")):
-        load_pipeline(file)
+        load_pipeline(file, thorough=True)
     print(f"no fault at all: {', '.join(silent) or 'none'}")
     return 1 if silent else 0
 

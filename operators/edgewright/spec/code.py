@@ -108,7 +108,7 @@ def _operator_problem(uses: str, folder: str) -> Problem | None:
 
 
 @dataclass(frozen=True)
-class _Module:
+class Module:
     """A module in the file system: its file (a namespace package has none) and the folders of its submodules."""
 
     file: FilePath | None
@@ -125,7 +125,18 @@ class _Module:
             return None
 
 
-def _top_module(top: str, folder: str) -> _Module | None:
+def find_module(dotted: str, folder: str) -> Module | None:
+    """Return a module by its dotted path, if it stands in a file of the environment or of a folder."""
+    top, *rest = dotted.split(".")
+    module = _top_module(top, folder)
+    for part in rest:
+        if module is None:
+            return None
+        module = _submodule(part, module.folders)
+    return module
+
+
+def _top_module(top: str, folder: str) -> Module | None:
     """Return a top-level module of the environment, or of the pipeline's folder."""
     try:
         spec = importlib.util.find_spec(top)
@@ -133,25 +144,25 @@ def _top_module(top: str, folder: str) -> _Module | None:
         spec = None
     if spec is not None:
         file = FilePath(spec.origin) if spec.has_location and spec.origin else None
-        return _Module(file, tuple(FilePath(place) for place in spec.submodule_search_locations or ()))
+        return Module(file, tuple(FilePath(place) for place in spec.submodule_search_locations or ()))
     return _submodule(top, (FilePath(folder),))
 
 
-def _submodule(name: str, folders: tuple[FilePath, ...]) -> _Module | None:
+def _submodule(name: str, folders: tuple[FilePath, ...]) -> Module | None:
     spaces = []
     for folder in folders:
         place = folder / name
         if (place / "__init__.py").is_file():
-            return _Module(place / "__init__.py", (place,))
+            return Module(place / "__init__.py", (place,))
         for suffix in importlib.machinery.all_suffixes():
             if (file := folder / f"{name}{suffix}").is_file():
-                return _Module(file, ())
+                return Module(file, ())
         if place.is_dir():
             spaces.append(place)
-    return _Module(None, tuple(spaces)) if spaces else None
+    return Module(None, tuple(spaces)) if spaces else None
 
 
-def _walk(module: _Module, modules: list[str], name: str) -> Problem | None:
+def _walk(module: Module, modules: list[str], name: str) -> Problem | None:
     """Follow a dotted path through the file system."""
     for depth, part in enumerate(modules[1:], start=1):
         found = _submodule(part, module.folders)
@@ -172,7 +183,7 @@ def _walk(module: _Module, modules: list[str], name: str) -> Problem | None:
     return f"{path} has no {name}", f"it has: {listing(names)}", f"{path}.{wanted}" if wanted else None
 
 
-def _makes_up_modules(module: _Module) -> bool:
+def _makes_up_modules(module: Module) -> bool:
     """Whether a package may offer modules that have no file, as Airflow does for old names."""
     source = module.source
     return source is not None and any(word in source for word in ("__getattr__", "sys.modules", "deprecat"))

@@ -10,6 +10,7 @@ from edgewright.spec.arguments import REFUSED_ARGUMENTS, STEP_ARGUMENTS, TASK_AR
 from edgewright.spec.code import EntryPoints, check_operator
 from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.pipeline import Task
+from edgewright.spec.signatures import check_arguments
 from edgewright.spec.step_config import check_with
 from edgewright.spec.steps import STEPS
 from edgewright.spec.templates import Templates
@@ -31,6 +32,7 @@ class TaskReader:
         profiles: The document's own profiles.
         values: Parser of ``with:`` values.
         faults: Where to note.
+        thorough: Whether to read the sources of operators.
     """
 
     def __init__(
@@ -40,7 +42,10 @@ class TaskReader:
         profiles: dict[str, Any],
         values: Values,
         faults: Faults,
+        *,
+        thorough: bool = False,
     ) -> None:
+        self._thorough = thorough
         self._defaults = {name: param["default"] for name, param in params.items() if param.get("default") is not None}
         self._templates = Templates(document.get("templates"), [*_OWN, *_STEP_TABLE], faults)
         self._profiles = ["local", *profiles]
@@ -150,6 +155,8 @@ class TaskReader:
             self._faults.add(place, "there is no uses: to take these arguments", code="value", key=True)
         elif uses is not None:
             self._check_misplaced(config, place)
+            if self._thorough:
+                check_arguments(uses, config, self._values.folder, place if "with" in entry else path, self._faults)
         return config
 
     def _check_misplaced(self, config: dict[str, Any], path: Path) -> None:

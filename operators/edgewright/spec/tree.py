@@ -85,12 +85,15 @@ def _is_pipeline(path: Path) -> bool:
 
 
 def check_tree(paths: Iterable[Path]) -> list[tuple[Path, Pipeline | list[Fault]]]:
-    """Return every pipeline below some paths, or its faults; a ``dag_id`` of two files is a fault of the second."""
+    """Return every pipeline below some paths, or its faults; a ``dag_id`` of two files is a fault of the second.
+
+    Operators' arguments are held against their sources, too.
+    """
     found: list[tuple[Path, Pipeline | list[Fault]]] = []
     seen: dict[str, Path] = {}
     for path in dict.fromkeys(pipeline_files(paths)):
         try:
-            pipeline = load_pipeline(path)
+            pipeline = load_pipeline(path, thorough=True)
         except SpecError as error:
             found.append((path, error.faults))
             continue
