@@ -7,7 +7,6 @@ import functools
 import importlib.machinery
 import importlib.util
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -90,21 +89,27 @@ def check_operator(uses: str, folder: FilePath, path: Path, faults: Faults) -> N
 
 
 Problem = tuple[str, str | None, str | None]
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
-@functools.lru_cache(maxsize=4096)
 def _operator_problem(uses: str, folder: str) -> Problem | None:
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", uses):
+    if not _DOTTED.fullmatch(uses):
         return f"{uses!r} is no dotted path", "package.module.ClassName", None
-    *modules, name = uses.split(".")
-    top = modules[0]
-    if top in sys.builtin_module_names:
-        return None
-    found = _top_module(top, folder)
+    top = uses.partition(".")[0]
+    if _environment_module(top) is not None:
+        return _environment_problem(uses)
+    found = _submodule(top, (FilePath(folder),))
     if found is None:
         known = sorted({"airflow", "edgewright", *(p.stem for p in FilePath(folder).glob("*.py"))})
         return f"no module named {top!r}", "it must be installed, or stand in the pipeline's folder", near(top, known)
-    return _walk(found, modules, name)
+    return _walk(found, uses)
+
+
+@functools.lru_cache(maxsize=4096)
+def _environment_problem(uses: str) -> Problem | None:
+    """Return what is wrong with a path into the environment, which does not change while a process lives."""
+    found = _environment_module(uses.partition(".")[0])
+    return None if found is None else _walk(found, uses)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,11 @@ class Module:
             return None
 
 
+def in_environment(dotted: str) -> bool:
+    """Whether a dotted path begins with a module that is installed, rather than one of the pipeline's folder."""
+    return _environment_module(dotted.partition(".")[0]) is not None
+
+
 def find_module(dotted: str, folder: str) -> Module | None:
     """Return a module by its dotted path, if it stands in a file of the environment or of a folder."""
     top, *rest = dotted.split(".")
@@ -138,14 +148,19 @@ def find_module(dotted: str, folder: str) -> Module | None:
 
 def _top_module(top: str, folder: str) -> Module | None:
     """Return a top-level module of the environment, or of the pipeline's folder."""
+    return _environment_module(top) or _submodule(top, (FilePath(folder),))
+
+
+@functools.cache
+def _environment_module(top: str) -> Module | None:
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         spec = None
-    if spec is not None:
-        file = FilePath(spec.origin) if spec.has_location and spec.origin else None
-        return Module(file, tuple(FilePath(place) for place in spec.submodule_search_locations or ()))
-    return _submodule(top, (FilePath(folder),))
+    if spec is None:
+        return None
+    file = FilePath(spec.origin) if spec.has_location and spec.origin else None
+    return Module(file, tuple(FilePath(place) for place in spec.submodule_search_locations or ()))
 
 
 def _submodule(name: str, folders: tuple[FilePath, ...]) -> Module | None:
@@ -162,8 +177,11 @@ def _submodule(name: str, folders: tuple[FilePath, ...]) -> Module | None:
     return Module(None, tuple(spaces)) if spaces else None
 
 
-def _walk(module: Module, modules: list[str], name: str) -> Problem | None:
+def _walk(module: Module, uses: str) -> Problem | None:
     """Follow a dotted path through the file system."""
+    *modules, name = uses.split(".")
+    if module.file is None and not module.folders:
+        return None  # built into Python
     for depth, part in enumerate(modules[1:], start=1):
         found = _submodule(part, module.folders)
         if found is None:

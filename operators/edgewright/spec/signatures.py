@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
 from edgewright.spec.arguments import REFUSED_ARGUMENTS, TASK_ARGUMENTS
-from edgewright.spec.code import find_module
+from edgewright.spec.code import find_module, in_environment
 from edgewright.spec.faults import Faults, Path, listing, near
 
 _MOST_STEPS = 40
@@ -61,7 +61,6 @@ def check_arguments(uses: str, given: dict[str, object], folder: FilePath, path:
         faults.add(path, f"{name} is required", allowed=f"by {uses.rpartition('.')[2]}", code="missing-key")
 
 
-@functools.lru_cache(maxsize=1024)
 def signature_of(uses: str, folder: str) -> Signature:
     """Return the arguments of a class by its dotted path.
 
@@ -69,8 +68,19 @@ def signature_of(uses: str, folder: str) -> Signature:
         uses: The dotted path.
         folder: Folder of the pipeline, where modules of its own may be.
     """
+    if in_environment(uses):
+        return _environment_signature(uses)
+    return _Reader(folder).read(*_split(uses))
+
+
+@functools.lru_cache(maxsize=1024)
+def _environment_signature(uses: str) -> Signature:
+    return _Reader("").read(*_split(uses))
+
+
+def _split(uses: str) -> tuple[str, str]:
     module, _, name = uses.rpartition(".")
-    return _Reader(folder).read(module, name)
+    return module, name
 
 
 @dataclass
@@ -170,19 +180,26 @@ class _Contents:
     imports: dict[str, tuple[str, str]]
 
 
-@functools.lru_cache(maxsize=256)
 def _contents(module: str, folder: str) -> _Contents | None:
     found = find_module(module, folder)
-    source = None if found is None else found.source
-    if found is None or source is None:
+    if found is None or found.file is None or found.file.suffix != ".py":
         return None
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
+        state = found.file.stat()
+    except OSError:
+        return None
+    package = module if found.folders else module.rpartition(".")[0]
+    return _parsed(found.file, package, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(file: FilePath, package: str, mtime: int, size: int) -> _Contents | None:
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
         return None
     classes: dict[str, ast.ClassDef] = {}
     imports: dict[str, tuple[str, str]] = {}
-    package = module if found.folders else module.rpartition(".")[0]
     for node in _statements(tree.body):
         if isinstance(node, ast.ClassDef):
             classes[node.name] = node
