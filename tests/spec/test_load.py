@@ -181,3 +181,8 @@ def test_ten_tasks_are_read_in_about_a_millisecond() -> None:
         parse(text)
         best = min(best, time.process_time() - start)
     assert best < 0.003  # measured 0.35 ms; the rest is for slow machines
+
+
+def test_a_fault_is_one_line_whatever_the_document_holds() -> None:
+    (fault,) = faults_of('dag_id: d\ntasks: [{id: a, "x\\ny\\0": 1}]\n')
+    assert "unknown key 'x\\\\ny\\\\x00'" in fault or "unknown key 'x\\ny\\x00'" in fault

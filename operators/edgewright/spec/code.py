@@ -14,6 +14,17 @@ from typing import Any
 from edgewright.spec.faults import Faults, Path, listing, near
 
 
+def locate(folder: FilePath, name: str) -> tuple[FilePath, bool] | None:
+    """Return where a relative path leads and whether it stays in a folder; ``None`` for what no file can be called."""
+    try:
+        root = folder.resolve()
+        place = (root / name).resolve()
+        place.exists()
+    except (OSError, ValueError):  # too long, a NUL, half a surrogate pair
+        return None
+    return place, place.is_relative_to(root)
+
+
 class EntryPoints:
     """Looks up ``file.py:name`` below one folder; every file is read once."""
 
@@ -24,13 +35,12 @@ class EntryPoints:
     def check(self, entry: str, path: Path) -> None:
         """Note a fault if the file or the name is not there."""
         file, _, name = entry.rpartition(":")
-        root = self.folder.resolve()
-        place = (root / file).resolve()
-        if not place.is_relative_to(root):
+        found = locate(self.folder, file)
+        if found is not None and not found[1]:
             self.faults.add(path, f"{file} leads out of the pipeline's folder", code="path")
             return
-        if not place.is_file():
-            here = sorted(str(p.relative_to(root)) for p in root.glob("*.py"))
+        if found is None or not found[0].is_file():
+            here = sorted(p.name for p in self.folder.glob("*.py"))
             self.faults.add(
                 path,
                 f"no such file: {file}",
@@ -39,6 +49,7 @@ class EntryPoints:
                 code="missing-file",
             )
             return
+        place = found[0]
         state = place.stat()
         names = _top_level(place, state.st_mtime_ns, state.st_size)
         if isinstance(names, str):
@@ -93,7 +104,7 @@ _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 def _operator_problem(uses: str, folder: str) -> Problem | None:
-    if not _DOTTED.fullmatch(uses):
+    if not _DOTTED.fullmatch(uses) or len(uses) > 250:
         return f"{uses!r} is no dotted path", "package.module.ClassName", None
     top = uses.partition(".")[0]
     if _environment_module(top) is not None:

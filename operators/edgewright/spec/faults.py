@@ -40,6 +40,13 @@ def listing(names: Iterable[str], most: int = 12) -> str:
     return f"{shown}, ... ({len(all_names)} in all)" if len(all_names) > most else shown or "none"
 
 
+def _one_line(text: str) -> str:
+    """Return a text without line ends and control characters, so that a fault is one line of a log."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class Faults:
     """Everything that is wrong with one document, and where its values are.
 
@@ -105,10 +112,10 @@ class Faults:
                 self.file,
                 position.line,
                 position.column,
-                path_text(path),
-                message,
-                allowed,
-                suggestion,
+                _one_line(path_text(path)),
+                _one_line(message),
+                _one_line(allowed) if allowed else allowed,
+                _one_line(suggestion) if suggestion else suggestion,
                 code,
                 position.end_column,
             )
@@ -144,7 +151,9 @@ def render_faults(faults: list[Fault], text: str | None = None) -> str:
         if 0 < fault.line <= len(lines):
             width = max(1, fault.end_column - fault.column)
             number = f"{fault.line:>5} | "
-            block += f"\n{number}{lines[fault.line - 1]}\n{' ' * (len(number) + fault.column - 1)}{'^' * width}"
+            line = lines[fault.line - 1]
+            before = "".join("\t" if character == "\t" else " " for character in line[: fault.column - 1])
+            block += f"\n{number}{line}\n{' ' * len(number)}{before}{'^' * width}"
         blocks.append(block)
     return "\n".join(blocks)
 

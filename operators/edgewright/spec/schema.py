@@ -277,7 +277,8 @@ def _step(spec: StepSpec, definitions: Json) -> list[Json]:
             "description": schema["properties"]["gates"].get("description", ""),
             "type": "object",
             "additionalProperties": False,
-            "properties": dict.fromkeys(spec.metrics, limit),
+            "properties": dict.fromkeys((name for name in spec.metrics if name[-1] != "*"), limit),
+            "patternProperties": {f"^{name[:-1]}": limit for name in spec.metrics if name[-1] == "*"},
             "examples": [{spec.metrics[0]: ">= 0.75"}],
         }
     schema["description"] = f"{spec.name}: {spec.summary}"

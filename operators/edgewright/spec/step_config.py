@@ -306,7 +306,7 @@ def _check_gates(spec: StepSpec, config: Mapping[str, Any], path: Path, faults: 
                 parse_gate(metric, _plain(limit, {}))
             except ValueError as error:
                 faults.add(place, str(error), code="gate")
-        if metric not in spec.metrics:
+        if not any(metric == name or (name[-1] == "*" and metric.startswith(name[:-1])) for name in spec.metrics):
             faults.add(
                 place,
                 f"{spec.name} does not measure {metric!r}",

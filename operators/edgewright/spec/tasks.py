@@ -7,7 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from edgewright.spec.arguments import REFUSED_ARGUMENTS, STEP_ARGUMENTS, TASK_ARGUMENTS, read_arguments
-from edgewright.spec.code import EntryPoints, check_operator
+from edgewright.spec.code import EntryPoints, check_operator, locate
 from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.pipeline import Task
 from edgewright.spec.signatures import check_arguments
@@ -182,21 +182,16 @@ class TaskReader:
                 self._check_source(value, (*path, name))
 
     def _check_source(self, value: str, path: Path) -> None:
-        folder = self._values.folder.resolve()
-        try:
-            place = (folder / value).resolve()
-            inside, exists = place.is_relative_to(folder), place.exists()
-        except (OSError, ValueError):  # too long, or a character that no path has
-            inside, exists = True, False
-        if not inside:
+        found = locate(self._values.folder, value)
+        if found is not None and not found[1]:
             self._faults.add(
                 path,
                 f"{value} leads out of the pipeline's folder",
                 allowed="a path inside of the folder, or an address such as file:///..., s3://...",
                 code="path",
             )
-        elif not exists:
-            here = _data_files(folder)
+        elif found is None or not found[0].exists():
+            here = _data_files(self._values.folder)
             self._faults.add(
                 path,
                 f"no such file: {value}",

@@ -35,6 +35,7 @@ class Templates:
             for key in template:
                 if key not in keys:
                     faults.unknown_key((*place, key), keys)
+            self._expand(name, (), place)  # a template that nobody takes is looked at, too
 
     def extend(self, entry: dict[str, Any], path: Path) -> dict[str, Any]:
         """Return a task with what it extends merged in; faults of inherited values point at the template's text."""

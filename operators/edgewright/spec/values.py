@@ -6,13 +6,15 @@ import re
 from pathlib import Path as FilePath
 from typing import Any
 
+from edgewright.spec.code import locate
 from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.pipeline import Constant, Reference, Template
 
 _ALIASES = {"$xcom": "$x", "$template": "$t", "$file": "$f"}
 MARKERS = ("$x", "$t", "$f", "$const", *_ALIASES)
 _OPENING = re.compile(r"\{[{%#]")
-_PARAM = re.compile(r"\bparams(?:\.([A-Za-z_]\w*)|\[\s*['\"]([^'\"]+)['\"]\s*\])")
+_EXPRESSION = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_PARAM = re.compile(r"(?<![\w.'\"])params(?:\.([A-Za-z_]\w*)\b(?!\s*\()|\[\s*['\"]([^'\"]+)['\"]\s*\])")
 
 
 _CLOSING = {"{{": "}}", "{%": "%}", "{#": "#}"}
@@ -112,7 +114,7 @@ class Values:
             return None
         if (opening := _unclosed(inner)) is not None:
             self.faults.add(path, f"{opening} is never closed", allowed="see Jinja's syntax", code="template")
-        for attribute, item in _PARAM.findall(inner):
+        for attribute, item in (name for part in _EXPRESSION.findall(inner) for name in _PARAM.findall(part)):
             if (attribute or item) not in self.params:
                 self.faults.add(
                     path,
@@ -127,14 +129,15 @@ class Values:
         if not isinstance(inner, str) or not inner:
             self.faults.add(path, "$f takes a path", allowed="a path relative to the pipeline's folder", code="marker")
             return None
-        place = (self.folder / inner).resolve()
-        if not place.is_relative_to(self.folder.resolve()):
+        found = locate(self.folder, inner)
+        if found is not None and not found[1]:
             self.faults.add(path, f"{inner} leads out of the pipeline's folder", code="path")
             return None
         try:
-            return place.read_text(encoding="utf-8")
+            return (found[0] if found else self.folder / inner).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            is_text = isinstance(error, UnicodeDecodeError)
+            reason = getattr(error, "strerror", None) or ("not UTF-8 text" if is_text else "no file has such a name")
             here = [p.name for p in self.folder.iterdir() if p.is_file()] if self.folder.is_dir() else []
             self.faults.add(
                 path, f"cannot read {inner}: {reason}", suggestion=near(inner, sorted(here)), code="missing-file"
