@@ -62,14 +62,15 @@ class TaskReader:
         task_id = self._id(entry, path)
         uses = self._uses(entry, path)
         is_step = uses in STEPS
+        meant = near(uses, STEPS) if uses and "." not in uses and not is_step else uses  # so that no fault waits
         self._refuse_run(entry, path)
         profile, preferred = self._profile(entry.get("profile"), (*path, "profile"))
         task = Task(
             id=task_id or "",
             uses=uses,
             needs=tuple(self._needs(entry.get("needs"), path)),
-            config=self._config(entry, uses, path),
-            arguments=self._arguments(entry, path, is_step=is_step),
+            config=self._config(entry, meant, path),
+            arguments=self._arguments(entry, path, is_step=meant in STEPS),
             is_step=is_step,
             profile=profile,
             preferred=preferred,
@@ -151,7 +152,7 @@ class TaskReader:
         if uses in STEPS:
             check_with(STEPS[uses], config, self._defaults, place if "with" in entry else path, self._faults)
             self._check_files(config, place)
-        elif uses is None and config:
+        elif entry.get("uses") is None and config:
             self._faults.add(place, "there is no uses: to take these arguments", code="value", key=True)
         elif uses is not None:
             self._check_misplaced(config, place)
