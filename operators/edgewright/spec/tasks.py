@@ -62,7 +62,9 @@ class TaskReader:
         task_id = self._id(entry, path)
         uses = self._uses(entry, path)
         is_step = uses in STEPS
-        meant = near(uses, STEPS) if uses and "." not in uses and not is_step else uses  # so that no fault waits
+        meant = uses
+        if uses and "." not in uses and not is_step and entry.get("with"):
+            meant = near(uses, STEPS)  # so that faults of its with: need not wait for the name to be mended
         self._refuse_run(entry, path)
         profile, preferred = self._profile(entry.get("profile"), (*path, "profile"))
         task = Task(
