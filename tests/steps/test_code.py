@@ -108,3 +108,9 @@ def test_a_missing_function_is_answered_with_what_there_is(folder: Path) -> None
 def test_a_file_outside_of_the_folder_is_not_loaded(folder: Path) -> None:
     with pytest.raises(UserCodeError, match="no such file"), user_code(folder, "../x.py:fit"):
         load_entry(folder, "../x.py:fit")
+
+
+def test_a_file_named_like_a_module_of_pythons_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "numbers.py").write_text("def fit(): ...\n")
+    with pytest.raises(UserCodeError, match="has the name of a module"), user_code(tmp_path, "numbers.py:fit"):
+        load_entry(tmp_path, "numbers.py:fit")

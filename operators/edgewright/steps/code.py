@@ -192,13 +192,19 @@ def load_entry(folder: Path, entry: str) -> Callable[..., Any]:
     """Import ``file.py:function`` of a folder; call inside :func:`user_code`.
 
     Raises:
-        UserCodeError: there is no such file or function, or it is not callable.
+        UserCodeError: there is no such file or function, or another module has the file's name.
     """
     file, _, name = entry.rpartition(":")
     path = (folder / file).resolve()
     if not path.is_file() or not path.is_relative_to(folder.resolve()):
         raise UserCodeError(f"no such file: {file}", where=entry, hint=f"looked in {folder}")
     module = importlib.import_module(".".join(Path(file).with_suffix("").parts))
+    if Path(module.__file__ or "").resolve() != path:
+        raise UserCodeError(
+            f"{file} has the name of a module that is imported already ({module.__file__ or 'built in'})",
+            where=entry,
+            hint="give the file another name",
+        )
     found = getattr(module, name, None)
     if found is None:
         names = [n for n in vars(module) if not n.startswith("_") and callable(getattr(module, n))]

@@ -16,6 +16,7 @@ from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import Dataset
 from edgewright.steps.models import LoadedModel, load_model
+from edgewright.steps.originals import with_columns
 from edgewright.steps.reports import Report, Table
 from edgewright.steps.tracking import add_to_run
 
@@ -73,9 +74,9 @@ def run(config: EvaluateConfig, context: StepContext) -> StepOutput:
         ConfigError: a gate names a metric that does not exist for this kind of model.
         Unavailable: the registry or MLflow does not answer.
     """
-    dataset = Dataset.open(context.fetch(config.data))
-    part, frame, y = metrics.held_out(dataset)
     model = load_model(context.fetch(config.model))
+    dataset = with_columns(model.document.feature_names, Dataset.open(context.fetch(config.data)), context)
+    part, frame, y = metrics.held_out(dataset)
     truth = metrics.compare(model, frame, y, config.positive)
     found = Evaluation(part, truth, metrics.measure(truth))
     found.slices = metrics.slices(truth, frame, config.slices)

@@ -60,8 +60,7 @@ class ScikitLearn:
 
     def save(self, found: Any, folder: Path, data: TrainingData) -> ModelDocument:
         """Pickle the estimator, together with the modules of the pipeline's folder that the pickle names."""
-        _check_fitted(found)
-        _check_kind(found, data.problem)
+        check_estimator(found, data)
         names = _feature_names(found, data)
         classes = [plain(value) for value in found.classes_] if data.problem == "classification" else []
         pickled = pickle_bytes(found)
@@ -78,6 +77,16 @@ class ScikitLearn:
             details={"estimator": _describe(found)},
         )
         return write_model(folder, pickled, document)
+
+
+def check_estimator(found: Any, data: TrainingData) -> None:
+    """Refuse an estimator that is not fitted or is of the wrong kind.
+
+    Raises:
+        UserCodeError: says what to return instead.
+    """
+    _check_fitted(found)
+    _check_kind(found, data.problem)
 
 
 def _describe(estimator: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,23 +20,22 @@ log = logging.getLogger("edgewright.steps")
 ROWS = 20
 
 
-def golden_rows(dataset: Path | None, features: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+def golden_rows(dataset: Dataset | None, features: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], str]:
     """Return up to 20 rows and where they are from.
 
     The first rows of the part that models are measured on, left out those with a gap where the training data had none
     (the service refuses such rows). Without a dataset the rows are made from the ranges that the model has seen.
 
     Args:
-        dataset: A dataset's folder.
+        dataset: Data that the model was measured on.
         features: The model's columns, as ``model.json`` has them.
 
     Raises:
         DataError: the dataset lacks columns.
     """
     if dataset is not None:
-        opened = Dataset.open(dataset)
-        part = opened.evaluation_part()
-        frame = opened.frame(part)
+        part = dataset.evaluation_part()
+        frame = dataset.frame(part)
         absent = [feature["name"] for feature in features if feature["name"] not in frame.columns]
         if absent:
             raise DataError(f"the data have no {', '.join(absent)}, which the model needs")

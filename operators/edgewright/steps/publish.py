@@ -113,11 +113,16 @@ def _nothing_new(registry: Registry, config: PublishConfig, context: StepContext
 def _build(
     folder: Path, config: PublishConfig, context: StepContext, variants: list[Variant], history: _History
 ) -> tuple[dict[str, Any], list[str]]:
-    # imports pandas, which a release that is registered already does without
+    # these import pandas and Arrow, which a release that is registered already does without
+    from edgewright.steps.data import Dataset
     from edgewright.steps.golden import golden_rows, score_golden
+    from edgewright.steps.originals import with_columns
 
-    data = context.fetch(history.data) if history.data is not None else None
-    rows, source = golden_rows(data, variants[0].document["features"])
+    data, features = None, variants[0].document["features"]
+    if history.data is not None:
+        opened = Dataset.open(context.fetch(history.data))
+        data = with_columns([feature["name"] for feature in features], opened, context)
+    rows, source = golden_rows(data, features)
     # every folder here came out of this installation's own store, which compared the digests
     golden, notes = score_golden(variants, rows, source, {variant.target for variant in variants})
     if data is None:

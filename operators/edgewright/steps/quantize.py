@@ -33,6 +33,7 @@ from edgewright.steps.models import (
     load_model,
     write_model,
 )
+from edgewright.steps.originals import with_columns
 from edgewright.steps.reports import Report, Table
 from edgewright.steps.tracking import add_to_run
 from edgewright.targets import Compiled, Job, Target, compile_for, find_target
@@ -81,9 +82,9 @@ def run(config: QuantizeConfig, context: StepContext) -> StepOutput:
         UserFault: the model has no ONNX form, the export differs from it, or the target cannot help it.
     """
     target = find_target(config.target)
-    dataset = Dataset.open(context.fetch(config.data))
-    rows = Rows(*metrics.held_out(dataset))
     source = load_model(context.fetch(config.model))
+    dataset = with_columns(source.document.feature_names, Dataset.open(context.fetch(config.data)), context)
+    rows = Rows(*metrics.held_out(dataset))
     train = dataset.frame("train")
     exported = _export(source, train, config)
     difference = _check_export(source, exported, rows, config)

@@ -26,8 +26,9 @@ from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import Dataset
 from edgewright.steps.environment import version_of
-from edgewright.steps.frameworks import framework_of
+from edgewright.steps.frameworks import check_estimator, framework_of
 from edgewright.steps.models import ModelDocument, Problem, load_model
+from edgewright.steps.originals import compose, original_of
 from edgewright.steps.tracking import TrackedRun, track
 from edgewright.steps.training_data import TrainingData
 
@@ -57,7 +58,7 @@ def run(config: TrainConfig, context: StepContext) -> StepOutput:
         data = TrainingData(dataset, problem, seed=config.seed, sink=tracked, source_folder=context.source_folder)
         tracked.log_params(config.args)
         _snapshot(config, context, tracked)
-        document = _fit(config, context, data, folder)
+        document, data = _fit(config, context, dataset, data, folder)
         measured = _measure(folder, data)
         tracked.log_metrics(measured)
     return _output(config, context, folder, document, measured, tracked)
@@ -89,8 +90,14 @@ def _output(
     return StepOutput({"model": context.put(folder, "model", meta)}, measured, tags, notes=notes)
 
 
-def _fit(config: TrainConfig, context: StepContext, data: TrainingData, folder: Path) -> ModelDocument:
-    """Call the user's function and write what it returns; pickling needs the user's modules, so it happens inside."""
+def _fit(
+    config: TrainConfig, context: StepContext, dataset: Dataset, data: TrainingData, folder: Path
+) -> tuple[ModelDocument, TrainingData]:
+    """Call the user's function and write what it returns; pickling needs the user's modules, so it happens inside.
+
+    Returns:
+        The model's document, and the data in the columns that the model takes.
+    """
     # One JSON form, so that the same arguments make the same pickle wherever the request came from.
     args = json.loads(json.dumps(config.args))
     with user_code(context.source_folder, config.entry):
@@ -99,7 +106,14 @@ def _fit(config: TrainConfig, context: StepContext, data: TrainingData, folder: 
         random.seed(config.seed)
         np.random.seed(config.seed % 2**32)
         found = function(data, **args)
-        return framework_of(found, config.entry).save(found, folder, data)
+        framework = framework_of(found, config.entry)
+        original = original_of(dataset, context) if framework.name == "scikit-learn" else None
+        if original is not None:
+            # before it is wrapped: the messages speak of what the user returned
+            check_estimator(found, data)
+            whole = compose(found, dataset, original, context)
+            found, data = (found, data) if whole is None else (whole, data.over(original))
+        return framework.save(found, folder, data), data
 
 
 def _measure(folder: Path, data: TrainingData) -> dict[str, float]:

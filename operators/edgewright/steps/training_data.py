@@ -61,6 +61,10 @@ class TrainingData:
                     hint="a classifier needs at least two; split with stratify: true, or bring more rows",
                 )
 
+    def over(self, dataset: Dataset) -> TrainingData:
+        """Return the same rows in another dataset's columns."""
+        return TrainingData(dataset, self.problem, seed=self.seed, sink=self._sink, source_folder=self.source_folder)
+
     def __len__(self) -> int:
         return len(self.frame)
 

@@ -99,7 +99,7 @@ def _fitted(config: TransformConfig, context: StepContext, dataset: Dataset, row
         name, kind = config.fit or "", "sklearn"
         transform = SklearnTransform.of(state, dataset.features, dataset.label, name)
         record = {"kind": "sklearn", "inputs": _entries(dataset, transform.inputs)}
-        record["passthrough"] = transform.passthrough
+        record |= {"passthrough": transform.passthrough, "data": _relative(config.data, context)}
 
         def apply(frame: Any) -> Any:
             return _call(context, name, transform.apply, frame, dataset.label)
@@ -198,10 +198,14 @@ def _keep_state(config: TransformConfig, context: StepContext, applied: _Applied
     facts |= {"fit": config.fit, "args": config.args, "libraries": libraries_of(applied.kind)}
     write_state(folder, applied.state, facts, context.source_folder, applied.kind)
     ref = context.put(folder, "model", {"format": applied.kind or "state", "fit": config.fit})
-    # Relative to the store: the same data give the same manifest wherever the store is.
-    place = ref.uri.removeprefix(context.store.root).lstrip("/")
-    applied.record["state"] = {"kind": ref.kind, "uri": place, "sha256": ref.sha256, "size": ref.size}
+    applied.record["state"] = _relative(ref, context)
     return ref
+
+
+def _relative(ref: ArtifactRef, context: StepContext) -> dict[str, Any]:
+    """Return a reference relative to the store: the same data give the same manifest wherever the store is."""
+    place = ref.uri.removeprefix(context.store.root).lstrip("/")
+    return {"kind": ref.kind, "uri": place, "sha256": ref.sha256, "size": ref.size}
 
 
 def _write(
