@@ -55,7 +55,7 @@ def command(dags: Path, home: Path | None, timeout: float) -> None:
         began = time.monotonic()
         _say(f"starting Airflow, MLflow and the prediction service in {place}")
         # without schedules: Airflow would make up for the last missed run at once, beside the one that is shown here
-        started = stack.up(dags, schedules=False, owner=Running.me())
+        started = stack.up(dags, asked=[SERVICE], schedules=False, owner=Running.me())
         if not started.new:
             _say("the stack is up already; it stays up afterwards")
             _run(started.state, timeout)
@@ -77,10 +77,13 @@ def _say(line: str) -> None:
 
 
 def _run(state: StackState, timeout: float) -> None:
-    api = AirflowApi.local()
-    api.wait_for_dag(DAG)
+    api = AirflowApi(state.urls["airflow"], *_login(state))
+    api.wait_for_dag(DAG, since=state.started)
+    if api.details(DAG).get("is_paused"):
+        _say(f"{DAG} was paused: letting its runs start")
+        api.unpause(DAG)
     run_id = api.start_run(DAG, {})
-    _say(f"\nrunning {DAG}: {state.urls['airflow']}/dags/{DAG}/runs/{run_id}")
+    _say(f"\nrunning {DAG}: {api.run_url(DAG, run_id)}")
     outcome = follow_run(api, DAG, run_id, _say, timeout)
     if outcome["duration"]:
         _say(f"{outcome['state']} in {seconds(outcome['duration'])}")
@@ -95,6 +98,10 @@ def _run(state: StackState, timeout: float) -> None:
     print_urls(state)
 
 
+def _login(state: StackState) -> tuple[str, str]:
+    return "admin", json.loads(Path(state.login_file).read_text())["admin"]
+
+
 def predict(url: str) -> dict[str, Any]:
     """Ask the prediction service about the patient.
 
@@ -102,7 +109,8 @@ def predict(url: str) -> dict[str, Any]:
         Unavailable: it does not answer, or refuses.
     """
     try:
-        answer = httpx.post(f"{url}/invocations", json={"dataframe_records": [PATIENT]}, timeout=30)
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            answer = client.post(f"{url}/invocations", json={"dataframe_records": [PATIENT]})
         answer.raise_for_status()
     except httpx.HTTPError as error:
         raise Unavailable(f"the prediction service does not answer: {error}", where=url) from error

@@ -44,6 +44,11 @@ def follow_run(api: AirflowApi, dag_id: str, run_id: str, say: Callable[[str], N
                 shown[key] = state
                 say(_line(task, state, ended, len(tasks)))
     results = results_of(dag_id, run_id, tasks)
+    if run["state"] == "success" and not results:
+        say(
+            f"no results of this run in {Installation.load().store}: EDGEWRIGHT_STORE names the store that Airflow uses"
+            " (or it has no steps, only operators)"
+        )
     described = [
         {"task_id": t["task_id"], "map_index": t["map_index"], "state": t["state"], "duration": t["duration"]}
         for t in tasks

@@ -18,8 +18,11 @@ def command(arguments: tuple[str, ...]) -> None:
     given = list(arguments)
     if not {"-h", "--help"} & set(given):
         installation = Installation.load()
-        if "--home" not in given:
-            given += ["--home", str(installation.home / "serving" / "foreground")]
-        if "--tracking-uri" not in given:
-            given += ["--tracking-uri", installation.tracking_uri]
+        defaults = {
+            "--home": str(installation.home / "serving" / "foreground"),
+            "--tracking-uri": installation.tracking_uri,
+        }
+        for option, value in defaults.items():
+            if not any(text == option or text.startswith(f"{option}=") for text in given):
+                given += [option, value]
     sys.exit(main(given))

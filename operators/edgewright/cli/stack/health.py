@@ -41,7 +41,7 @@ def health(state: StackState) -> dict[str, str]:
         elif part.name in _COMPONENT:
             found[part.name] = airflow.get(_COMPONENT[part.name], _STARTING)
         elif part.name == "api-server":
-            found[part.name] = airflow.get("metadatabase", _STARTING)
+            found[part.name] = airflow.get("metadatabase", _STARTING) if _serves_tasks(part.url) else _STARTING
         elif part.name == "mlflow":
             answer = _get(f"{part.url}/health")
             found[part.name] = HEALTHY if answer is not None and answer.is_success else _STARTING
@@ -54,6 +54,12 @@ def _airflow(url: str | None) -> dict[str, str]:
     document = _json(_get(f"{url}/api/v2/monitor/health")) if url else {}
     parts = {name: document.get(name) for name in _AIRFLOW} if document else {}
     return {name: part.get("status") or _STARTING for name, part in parts.items() if isinstance(part, dict)}
+
+
+def _serves_tasks(url: str | None) -> bool:
+    """Whether the API that tasks report to answers; its first answer takes seconds, longer than a task waits for it."""
+    answer = _get(f"{url}/execution/health", timeout=60)
+    return answer is not None and answer.is_success
 
 
 def _service(url: str | None) -> str:
@@ -74,10 +80,10 @@ def _json(answer: httpx.Response | None) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _get(url: str) -> httpx.Response | None:
+def _get(url: str, timeout: float = 5) -> httpx.Response | None:
     """Return an answer of this machine (never by way of a proxy), or ``None``."""
     try:
-        with httpx.Client(trust_env=False, timeout=5) as client:
+        with httpx.Client(trust_env=False, timeout=timeout) as client:
             return client.get(url)
     except httpx.HTTPError:
         return None
