@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("edgewright.cli.plan:command", "Say what changes of pipelines do, against a git revision."),
     "render": ("edgewright.cli.render:command", "Show a pipeline as Airflow YAML, Python, a graph or a page."),
     "new": ("edgewright.cli.new:command", "Make a pipeline around a CSV file."),
+    "convert": ("edgewright.cli.convert:command", "Convert dag-factory YAML to pipelines."),
     "docs": ("edgewright.cli.docs:command", "Write a page per pipeline, and an index."),
     "why": ("edgewright.cli.why:command", "Say why a task ran again, or what was reused."),
     "gc": ("edgewright.cli.gc:command", "Remove artifacts and runs that nothing needs any more."),
@@ -34,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 #: Shown apart in --help, in this order.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Pipelines": ("new", "check", "plan", "run", "why", "render", "docs", "schema", "gc"),
+    "Pipelines": ("new", "check", "plan", "run", "why", "render", "docs", "convert", "schema", "gc"),
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve"),
     "This installation": ("doctor", "completion"),
 }
