@@ -63,6 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
     except EdgewrightError as error:
         print(f"error: {request.step}: {error}", file=sys.stderr)
         return 1 if isinstance(error, GateFailed) else error.exit_code
+    except Exception:
+        logging.getLogger("edgewright.steps").exception(
+            "error: %s: this is a fault of Edgewright, not yours", request.step
+        )
+        return EdgewrightError.exit_code
     print(result.model_dump_json(indent=1) if options.json else f"{request.step}: {result.state}")
     return 0
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import errno
 import importlib
 import logging
+import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
 from edgewright.artifacts import ArtifactStore
-from edgewright.errors import ConfigError, EdgewrightError, GateFailed, GateResult, Skipped, UserFault
+from edgewright.errors import ConfigError, EdgewrightError, GateFailed, GateResult, Skipped, StoreError, UserFault
 from edgewright.spec.gates import demand
 from edgewright.spec.steps import STEPS, StepConfig, StepSpec
 from edgewright.steps import cache
@@ -50,7 +54,8 @@ def execute(request: StepRequest, *, store: ArtifactStore | None = None) -> Step
     result = StepResult(step=request.step, identity=request.identity, started=started)
     try:
         store.write_json(f"{request.identity.key}/request.json", request.model_dump(mode="json"))
-        result = _answer(request, store, result)
+        with _full_disk():
+            result = _answer(request, store, result)
         demand([GateResult(**gate.model_dump()) for gate in result.gates])
     except EdgewrightError as error:
         result.state = "skipped" if isinstance(error, Skipped) else "failed"
@@ -64,6 +69,21 @@ def execute(request: StepRequest, *, store: ArtifactStore | None = None) -> Step
         result.duration = round(time.perf_counter() - clock, 4)
         _keep(store, request, result)
     return result
+
+
+@contextlib.contextmanager
+def _full_disk() -> Iterator[None]:
+    """Say plainly that a disk is full, wherever in a step (its scratch folder, say) that came up."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            raise
+        raise StoreError(
+            f"a file could not be written: {error.strerror or error}",
+            where=str(error.filename or tempfile.gettempdir()),
+            hint="free some space, or point TMPDIR to a larger disk, then run the task again",
+        ) from error
 
 
 def _keep(store: ArtifactStore, request: StepRequest, result: StepResult) -> None:
