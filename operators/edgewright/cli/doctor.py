@@ -182,11 +182,8 @@ def locked_versions(lock: str) -> dict[str, str]:
     """Return the version that a lock asks for here, by distribution; it is made for several platforms at once."""
     from packaging.markers import Marker
 
-    found: dict[str, str] = {}
-    for name, wanted, marker in re.findall(r"^([\w.-]+)==([^\s;\\]+)(?: *; *([^\\\n]+))?", lock, re.MULTILINE):
-        if not marker or Marker(marker.strip()).evaluate():
-            found[name] = wanted
-    return found
+    lines = re.findall(r"^([\w.-]+)==([^\s;\\]+)(?: *; *([^\\\n]+))?", lock, re.MULTILINE)
+    return {name: wanted for name, wanted, marker in lines if not marker or Marker(marker.strip()).evaluate()}
 
 
 def _provider() -> Finding:
