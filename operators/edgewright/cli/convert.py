@@ -26,7 +26,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], output: Path | None, as
     """
     from edgewright.cli.output import count, print_json
 
-    rows = [row for file in files for row in _convert(file)]
+    rows = [row for file in files for row in _convert(file, output)]
     _refuse_double(rows, output)
     for row in rows:
         if output is not None:
@@ -44,7 +44,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], output: Path | None, as
     ctx.exit(1 if lost else 0)
 
 
-def _convert(file: Path) -> list[dict[str, Any]]:
+def _convert(file: Path, output: Path | None) -> list[dict[str, Any]]:
     from edgewright.errors import ConfigError
     from edgewright.spec.convert import convert
 
@@ -54,7 +54,7 @@ def _convert(file: Path) -> list[dict[str, Any]]:
         defaults = beside.read_text(encoding="utf-8") if beside and beside != file else None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(file)) from error
-    found = convert(text, file, defaults)
+    found = convert(text, file, defaults, folder=output)
     if not found:
         raise ConfigError("no Dag here", where=str(file), hint="a dag-factory document maps names to Dags")
     return [{"file": file, "dag_id": dag.dag_id, "text": dag.text, "losses": dag.losses} for dag in found]

@@ -6,15 +6,16 @@ pipeline that is not converted to its end must never look as if it did its work.
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from edgewright.errors import SpecError
-from edgewright.spec.arguments import DAG_ARGUMENTS, TASK_ARGUMENTS, Invalid
-from edgewright.spec.dagfactory import Mapped, Unsayable, merge, normal, read, sayable
+from edgewright.errors import Fault, SpecError
+from edgewright.spec.arguments import DAG_ARGUMENTS, TASK_ARGUMENTS, Invalid, duration
+from edgewright.spec.dagfactory import Mapped, Unsayable, duration_text, merge, normal, read, sayable
 from edgewright.spec.load import SCHEMA, parse_pipeline
 
 _STANDARD = "airflow.providers.standard"
@@ -25,7 +26,17 @@ _MOVED = {
     "branch_operator": "branch", "dagrun_operator": "trigger_dagrun", "sensors.external_task_sensor": "external_task",
 }  # fmt: skip
 _HERE = {
-    "operators": ("bash", "python", "empty", "branch", "trigger_dagrun", "latest_only", "datetime", "weekday", "smooth"),
+    "operators": (
+        "bash",
+        "python",
+        "empty",
+        "branch",
+        "trigger_dagrun",
+        "latest_only",
+        "datetime",
+        "weekday",
+        "smooth",
+    ),
     "sensors": ("bash", "python", "date_time", "external_task", "filesystem", "time", "time_delta", "weekday"),
 }
 _SECONDS = {"retry_delay_sec": "retry_delay", "max_retry_delay_sec": "max_retry_delay",
@@ -35,6 +46,10 @@ _DAG_RENAMED = {"concurrency": "max_active_tasks", "dagrun_timeout_sec": "dagrun
 _DAG_OWN = frozenset({"tasks", "task_groups", "default_args", "schedule", "schedule_interval", "params", "timezone"})
 _NOT_NEEDED = {"default_view": "Airflow 3 has no such setting", "orientation": "Airflow 3 has no such setting"}
 _FUNCTIONS = ("python_callable", "python_callable_name", "python_callable_file")
+#: What a task can lose and still do its work.
+_HARMLESS = frozenset({*TASK_ARGUMENTS, *_SECONDS})
+#: Every round takes out what the check refuses; a fault may hide another.
+_ROUNDS = 20
 _NO_FUNCTION = "a function cannot be given to an operator; write a step with entry:, or an operator of your own"
 
 
@@ -88,13 +103,14 @@ class _Task:
         self.entry["with"] = {"bash_command": f"echo 'edgewright convert: task {self.name} is not converted'; exit 1"}
 
 
-def convert(text: str, file: Path, defaults: str | None = None) -> list[Converted]:
+def convert(text: str, file: Path, defaults: str | None = None, *, folder: Path | None = None) -> list[Converted]:
     """Return the Dags of a dag-factory document.
 
     Args:
         text: The document.
         file: Where it stands, for messages.
         defaults: Text of the ``defaults.yml`` that dag-factory would read with it.
+        folder: Where the pipelines' folders will be; operators of one's own are looked for there. Default: the file's.
 
     Raises:
         ConfigError: it is not YAML, or no dag-factory document.
@@ -104,7 +120,7 @@ def convert(text: str, file: Path, defaults: str | None = None) -> list[Converte
     if defaults is not None:
         common = merge(common, read(defaults, file.with_name("defaults.yml"), foreign=True))
     return [
-        _Dag(str(name), merge(body, common), file).converted()
+        _Dag(str(name), merge(body, common), file, folder or file.parent).converted()
         for name, body in document.items()
         if name not in ("default", "task_groups") and isinstance(body, Mapped)
     ]
@@ -124,10 +140,11 @@ def operator_path(path: str) -> str:
 class _Dag:
     """Converts one Dag."""
 
-    def __init__(self, name: str, source: Mapped, file: Path) -> None:
+    def __init__(self, name: str, source: Mapped, file: Path, folder: Path) -> None:
         self.name = str(source.get("dag_id") or name)
         self.source = source
         self.file = file
+        self.folder = folder
         self.losses: list[Loss] = []
         self.head: dict[str, Any] = {"$schema": SCHEMA, "dag_id": self.name}
         self.template: dict[str, Any] = {}
@@ -173,7 +190,7 @@ class _Dag:
     def _argument(self, target: dict[str, Any], source: Mapped, key: str, name: str, path: str, table: Any) -> None:
         """Take over an argument, if its reader takes it."""
         try:
-            value = sayable(source[key])
+            value = _in_words(sayable(source[key]), table[name])
             table[name](value)
         except Unsayable as error:
             self._lose(source.line(key), path, str(error), source[key])
@@ -199,10 +216,16 @@ class _Dag:
 
     def _params(self) -> None:
         params = self.source.get("params")
-        for name, value in params.items() if isinstance(params, Mapped) else ():
+        if not isinstance(params, Mapped):
+            return
+        for name, value in params.items():
             try:
                 kind = isinstance(value, Mapped) and str(value.get("__type__", "")).endswith("Param")
-                plain = {k: sayable(v) for k, v in value.items() if k != "__type__"} if kind else {"default": sayable(value)}
+                plain = (
+                    {k: sayable(v) for k, v in value.items() if k != "__type__"}
+                    if kind
+                    else {"default": sayable(value)}
+                )
                 self.head.setdefault("params", {})[name] = plain
             except Unsayable as error:
                 self._lose(params.line(name), f"params.{name}", str(error), value)
@@ -210,7 +233,9 @@ class _Dag:
     def _defaults(self) -> None:
         """Make ``default_args`` a template that every task extends; Dag-wide dates move to the Dag."""
         found = self.source.get("default_args")
-        for key, value in found.items() if isinstance(found, Mapped) else ():
+        if not isinstance(found, Mapped):
+            return
+        for key, value in found.items():
             name = _SECONDS.get(key, key)
             path = f"default_args.{key}"
             if value is None:
@@ -241,16 +266,14 @@ class _Dag:
             task.entry["extends"] = "defaults"
         uses = source.get("operator")
         task.entry["uses"] = operator_path(str(uses)) if uses else None
-        before = len(task.losses)
         self._fatal(task)
-        broken = len(task.losses) > before
         given: dict[str, Any] = {}
         for key, value in source.items():
             if key in ("operator", "dependencies", "task_group_name", "parent_group_name", "decorator", "expand",
                        "partial", "variables_as_arguments", *_FUNCTIONS) or value is None:  # fmt: skip
                 continue
             self._task_key(task, key, given)
-        if broken or not uses:
+        if any(loss.path.rpartition(".")[2] not in _HARMLESS for loss in task.losses):
             task.fail()
         elif given:
             task.entry["with"] = given
@@ -272,18 +295,21 @@ class _Dag:
         for key in ("bash_command", "sql"):
             value = task.source.get(key)
             if isinstance(value, str) and value.strip().endswith((".sh", ".bash", ".sql")) and " " not in value.strip():
-                task.lose(key, "Airflow reads this file as a template; put it beside pipeline.yaml and write {$t: {$f: FILE}}")
+                task.lose(
+                    key, "Airflow reads this file as a template; put it beside pipeline.yaml and write {$t: {$f: FILE}}"
+                )
 
     def _task_key(self, task: _Task, key: str, given: dict[str, Any]) -> None:
         name = _SECONDS.get(key, key)
         value = task.source[key]
         try:
             if name in TASK_ARGUMENTS:
-                plain = sayable(value)
+                plain = _in_words(sayable(value), TASK_ARGUMENTS[name])
                 TASK_ARGUMENTS[name](plain)
                 task.entry[name] = plain
             else:
-                given[name] = sayable(value, markers=True)
+                # a shell replaces variables itself
+                given[name] = sayable(value, markers=True, variables=name == "bash_command")
         except Unsayable as error:
             task.lose(key, str(error))
         except Invalid as error:
@@ -322,25 +348,26 @@ class _Dag:
 
     def _settled(self) -> str:
         """Return the text, after taking out whatever our own check refuses; each is a loss with the check's words."""
-        for _ in range(50):
+        refused: list[Fault] = []
+        for _ in range(_ROUNDS):
             text = self._text()
             try:
-                parse_pipeline(text, self.file.with_name("pipeline.yaml"))
+                parse_pipeline(text, self.folder / self.name / "pipeline.yaml", thorough=True)
             except SpecError as error:
-                for fault in error.faults:
+                refused = error.faults
+                for fault in refused:
                     self._take_out(fault.path, fault.message + (f"; {fault.allowed}" if fault.allowed else ""))
             else:
                 return text
-        raise SpecError(error.faults)
+        raise SpecError(refused)
 
     def _take_out(self, path: str, reason: str) -> None:
         if path.startswith("tasks["):
             number, _, rest = path.removeprefix("tasks[").partition("]")
             task, key = self.tasks[int(number)], rest.removeprefix(".").split(".")
             if key[0] == "with" and len(key) > 1:
-                name = key[1].split("[")[0]
-                if task.entry["with"].pop(name, None) is not None:
-                    task.lose(name, reason)
+                task.lose(key[1].split("[")[0], reason)
+                task.fail()
                 return
             if key[0] in task.entry and key[0] not in ("id", "uses", "with"):
                 del task.entry[key[0]]
@@ -375,6 +402,12 @@ class _Dag:
             block = _dump([entry])
             parts.append("".join(f"  {line}\n" if line else "\n" for line in block.splitlines()))
         return "".join(parts)
+
+
+def _in_words(value: Any, reader: Any) -> Any:
+    """Return seconds as a duration for people."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return duration_text(datetime.timedelta(seconds=value)) if is_number and reader is duration else value
 
 
 def _named(value: Any, key: str) -> dict[str, Mapped]:

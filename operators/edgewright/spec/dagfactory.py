@@ -29,7 +29,9 @@ class Mapped(dict[str, Any]):
         place: Line where the mapping starts.
     """
 
-    def __init__(self, values: dict[str, Any] | None = None, lines: dict[str, int] | None = None, place: int = 0) -> None:
+    def __init__(
+        self, values: dict[str, Any] | None = None, lines: dict[str, int] | None = None, place: int = 0
+    ) -> None:
         super().__init__(values or {})
         self.lines = lines or {}
         self.place = place
@@ -117,12 +119,13 @@ def normal(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def sayable(value: Any, *, markers: bool = False) -> Any:
+def sayable(value: Any, *, markers: bool = False, variables: bool = False) -> Any:
     """Return a value in our language.
 
     Args:
         value: It.
         markers: It stands in ``with:``, where a template is marked ``$t``.
+        variables: ``$NAME`` in it is somebody else's to replace.
 
     Raises:
         Unsayable: there is no way to write it.
@@ -130,27 +133,27 @@ def sayable(value: Any, *, markers: bool = False) -> Any:
     if isinstance(value, Foreign):
         raise Unsayable(f"{value} is a Python object")
     if isinstance(value, str):
-        return _text(value, markers=markers)
+        return _text(value, markers=markers, variables=variables)
     if isinstance(value, list):
-        return [sayable(item, markers=markers) for item in value]
+        return [sayable(item, markers=markers, variables=variables) for item in value]
     if not isinstance(value, dict):
         return value
     if "__type__" in value:
         return _typed(value)
     if "__join__" in value:
-        return _text("".join(str(sayable(item)) for item in normal(value["__join__"])), markers=markers)
+        return _text(
+            "".join(str(sayable(item)) for item in normal(value["__join__"])), markers=markers, variables=variables
+        )
     if "__and__" in value or "__or__" in value:
         raise Unsayable("conditions on assets cannot be written")
-    plain = {str(key): sayable(item, markers=markers) for key, item in value.items()}
+    plain = {str(key): sayable(item, markers=markers, variables=variables) for key, item in value.items()}
     return {"$const": plain} if markers and any(key.startswith("$") for key in plain) else plain
 
 
-def _text(text: str, *, markers: bool) -> Any:
-    if not markers:
-        if match := _VARIABLE.search(text):
-            raise Unsayable(f"{match[0]}: environment variables are not read in a document")
-        return text
-    return {"$t": text} if "{{" in text or "{%" in text else text
+def _text(text: str, *, markers: bool, variables: bool) -> Any:
+    if not variables and (match := _VARIABLE.search(text)):
+        raise Unsayable(f"{match[0]}: environment variables are not read in a document")
+    return {"$t": text} if markers and ("{{" in text or "{%" in text) else text
 
 
 def _typed(value: dict[str, Any]) -> Any:
