@@ -67,6 +67,7 @@ def through_airflow(runs: int, work: Path) -> dict[str, list[float]]:
         **os.environ,
         "EDGEWRIGHT_HOME": str(work / "stack"),
         "BENCH_FOLDER": str(ROOT / "bench" / "plain"),
+        "BENCH_WORK": str(work),
         "BENCH_PIPELINE": str(ROOT / "dags" / "bracelet"),
     }
     subprocess.run([EDGEWRIGHT, "up", "--dags", str(dags)], env=environment, check=True)
