@@ -5,8 +5,8 @@ Enable it with::
     [dag_processor]
     dag_importer_configs = [{"classpath": "edgewright.factory.importer.PipelineImporter"}]
 
-Every fault becomes an import error of its own, with its line, column and suggestion. Plain Airflow YAML Dags are read
-too: their grammar is part of ours.
+Plain Airflow YAML Dags are read too: their grammar is part of ours. Every fault becomes an import error with its own
+line, column and suggestion; Airflow 3.4 keeps one text a file, so each of them carries the whole report as well.
 """
 
 from __future__ import annotations
@@ -25,20 +25,18 @@ from airflow.sdk.importers.base import (
     get_file_suffix,
 )
 
-from edgewright.errors import EdgewrightError, Fault, SpecError
+from edgewright.errors import ConfigError, EdgewrightError, Fault, SpecError
 from edgewright.factory.dag import build_dag
 from edgewright.spec import parse_pipeline
+from edgewright.spec.tree import is_pipeline
 
 if TYPE_CHECKING:
     from airflow.dag_processing.bundles.base import BaseDagBundle
     from airflow.sdk.importers.base import DagDefinition
 
-#: Files that are read by pipelines and are none.
-_NOT_PIPELINES = {"defaults.yaml", "defaults.yml"}
-
 
 class PipelineImporter(AbstractDagImporter[FilesystemDagDefinition]):  # type: ignore[misc]
-    """Reads every YAML file that names a ``dag_id`` or our schema as one pipeline."""
+    """Reads every YAML file of a bundle that is a pipeline, by the rules of ``edgewright check``."""
 
     supported_extensions = [".yaml", ".yml"]
 
@@ -49,32 +47,29 @@ class PipelineImporter(AbstractDagImporter[FilesystemDagDefinition]):  # type: i
     def list_dag_definitions(
         self, bundle: BaseDagBundle, *, safe_mode: bool = True
     ) -> Iterator[FilesystemDagDefinition | DagImportError]:
-        """Yield the pipelines' files of a bundle; ``.airflowignore`` is honoured."""
+        """Yield the pipelines' files of a bundle; ``.airflowignore`` is honoured, hidden folders are left out."""
         for definition in find_file_dag_definitions(bundle.path, self.supported_extensions):
-            if definition.path.name not in _NOT_PIPELINES and self.might_contain_dag(definition, safe_mode):
+            place = Path(definition.get_relative_loc(bundle.path))
+            hidden = not place.is_absolute() and any(part.startswith(".") for part in place.parts)
+            if not hidden and self.might_contain_dag(definition, safe_mode):
                 yield definition
 
     def might_contain_dag(self, definition: DagDefinition, safe_mode: bool) -> bool:
-        """Whether the text speaks of a Dag; a file that cannot be read is kept, so that its error is seen."""
-        if not safe_mode:
-            return True
-        try:
-            data: bytes = definition.read_bytes()
-        except OSError:
-            return True
-        return b"dag_id" in data or b"edgewright.dev/schema" in data
+        """Whether a file is a pipeline. Also without the safe mode: most YAML files are something else."""
+        return not isinstance(definition, FilesystemDagDefinition) or is_pipeline(definition.path)
 
     def import_definition(self, definition: FilesystemDagDefinition, bundle: BaseDagBundle) -> DagImportResult:
         """Build the Dag of one file, or say everything that is wrong with it."""
         result = DagImportResult(definition=definition)
         place = definition.get_relative_loc(bundle.path)
         try:
-            pipeline = parse_pipeline(definition.read_text(), definition.path, shown=place)
-            dag: Any = build_dag(pipeline)
+            dag = _dag(definition, place)
         except SpecError as error:
-            result.errors.extend(_import_error(definition, fault) for fault in error.faults)
-        except (EdgewrightError, OSError, ValueError) as error:
-            result.errors.append(DagImportError(source_reference=repr(definition), message=str(error)))
+            result.errors.extend(_import_error(definition, fault, str(error)) for fault in error.faults)
+        except EdgewrightError as error:
+            result.errors.append(
+                DagImportError(source_reference=repr(definition), message=str(error), stacktrace=str(error))
+            )
         else:
             dag.bundle_name = bundle.name
             dag.fileloc = repr(definition)
@@ -84,10 +79,22 @@ class PipelineImporter(AbstractDagImporter[FilesystemDagDefinition]):  # type: i
 
     def get_source_code(self, definition: DagDefinition, dag_id: str | None = None) -> DagSourceCode:
         """Return the YAML text for the code view."""
-        return DagSourceCode(source_code=definition.read_text(), language="yaml")
+        return DagSourceCode(source_code=definition.read_bytes().decode(errors="replace"), language="yaml")
 
 
-def _import_error(definition: FilesystemDagDefinition, fault: Fault) -> DagImportError:
+def _dag(definition: FilesystemDagDefinition, place: str) -> Any:
+    if not isinstance(definition, FilesystemDagDefinition):
+        raise ConfigError("a pipeline cannot stand in an archive", where=place,
+                          hint="its code and data are read from its folder; put that into the bundle")  # fmt: skip
+    try:
+        text = definition.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"cannot be read: {reason}", where=place) from error
+    return build_dag(parse_pipeline(text, definition.path, shown=place), shown=place)
+
+
+def _import_error(definition: FilesystemDagDefinition, fault: Fault, report: str) -> DagImportError:
     message = f"{fault.path}: {fault.message}" if fault.path else fault.message
     return DagImportError(
         source_reference=repr(definition),
@@ -96,4 +103,6 @@ def _import_error(definition: FilesystemDagDefinition, fault: Fault) -> DagImpor
         line_number=fault.line,
         column_number=fault.column,
         suggestion=f'did you mean "{fault.suggestion}"?' if fault.suggestion else None,
+        # what Airflow 3.4.0b2 shows, and it keeps only the last error of a file
+        stacktrace=report,
     )

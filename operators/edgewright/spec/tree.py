@@ -57,7 +57,7 @@ def _in_folder(folder: Path, ignored: list[tuple[Path, GitIgnoreSpec]]) -> Itera
         if is_folder:
             if entry.name not in _SKIPPED_FOLDERS and not entry.is_symlink():
                 yield from _in_folder(path, ignored)
-        elif path.suffix in (".yaml", ".yml") and entry.name not in NOT_PIPELINES and _is_pipeline(path):
+        elif path.suffix in (".yaml", ".yml") and is_pipeline(path):
             yield path
 
 
@@ -77,7 +77,10 @@ def _is_ignored(path: Path, ignored: list[tuple[Path, GitIgnoreSpec]], *, is_fol
     return False
 
 
-def _is_pipeline(path: Path) -> bool:
+def is_pipeline(path: Path) -> bool:
+    """Whether a YAML file of a folder is a pipeline, by its name and a look at its text."""
+    if path.name in NOT_PIPELINES:
+        return False
     try:
         return path.name in _NAMES or _SPEAKS_OF_A_DAG.search(path.read_bytes()) is not None
     except OSError:
