@@ -50,6 +50,45 @@ def test_code_that_imports_by_computed_names_depends_on_every_module(folder: Pat
     assert "unused.py" in code_digests(folder, ["model.py:fit"])
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from importlib import import_module as load; load('un' + 'used')",
+        "from runpy import run_path; run_path('unused.py')",
+        "import subprocess, sys; subprocess.run([sys.executable, 'unused.py'])",
+        "import joblib; joblib.load('weights.pkl')",
+    ],
+)
+def test_code_that_runs_modules_by_other_ways_depends_on_every_module(folder: Path, line: str) -> None:
+    (folder / "helpers.py").write_text(f"def two():\n    {line}\n")
+    assert "unused.py" in code_digests(folder, ["model.py:fit"])
+
+
+def test_a_module_beside_the_folder_is_covered_and_an_installed_library_is_not(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = tmp_path_factory.mktemp("dags")
+    monkeypatch.syspath_prepend(beside)
+    (beside / "house_common.py").write_text("import house_rules.deep\nK = 1\n")
+    (beside / "house_rules").mkdir()
+    (beside / "house_rules" / "deep.py").write_text("import pydantic\n")
+    (folder / "helpers.py").write_text("import house_common, pydantic, os.path\n\ndef two():\n    return 2\n")
+    before = code_digests(folder, ["model.py:fit"])
+    assert {name for name in before if name.startswith("../")} == {"../house_common.py", "../house_rules/deep.py"}
+    (beside / "house_common.py").write_text("K = 2\n")
+    after = code_digests(folder, ["model.py:fit"])
+    assert after["../house_common.py"] != before["../house_common.py"]
+    assert "house_common" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["README.md", ".stopwords", "pipeline.yaml"])
+def test_prose_hidden_files_and_documents_count_where_the_code_names_them(folder: Path, name: str) -> None:
+    (folder / name).write_text("text")
+    assert name not in code_digests(folder, ["model.py:fit"])
+    (folder / "helpers.py").write_text(f"def two():\n    return open({name!r}).read()\n")
+    assert name in code_digests(folder, ["model.py:fit"])
+
+
 def test_an_edit_of_an_imported_module_changes_the_digests_and_an_edit_of_prose_does_not(folder: Path) -> None:
     before = code_digests(folder, ["model.py:fit"])
     (folder / "README.md").write_text("other prose")

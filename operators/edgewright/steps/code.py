@@ -14,18 +14,22 @@ from typing import Any, TextIO
 
 from edgewright.artifacts.digest import list_files, sha256_file
 from edgewright.errors import EdgewrightError, UserCodeError
+from edgewright.steps.elsewhere import elsewhere, imported_names
 
 #: Most bytes of the user's own output that reach the task's log.
 OUTPUT_LIMIT = 1 << 20
 _DYNAMIC = {"__import__", "import_module", "exec", "eval", "runpy", "spec_from_file_location"}
+#: Libraries that run or load modules by names which stand in data.
+_LOADERS = {"runpy", "pkgutil", "subprocess", "pickle", "cloudpickle", "dill", "joblib"}
 
 
 def code_digests(folder: Path, entries: list[str], document: str = "pipeline.yaml") -> dict[str, str]:
     """Return the sha256 of every file that the entry points may depend on, by relative path.
 
-    These are the modules of the folder that the entries import, directly or not, and every file that is not Python
-    (a function may read it), save the pipeline's own documents and prose. Code that imports by computed names depends
-    on all modules.
+    These are the modules of the folder that the entries import, directly or not; modules beside the folder that they
+    import (``../common.py``; not installed libraries, whose versions count); and every file that is not Python (a
+    function may read it). Prose, hidden files and the pipeline's own documents count where the code names them. Code
+    that imports by computed names, runs programs or loads pickles depends on all modules of the folder.
 
     Args:
         folder: The pipeline's folder.
@@ -36,21 +40,22 @@ def code_digests(folder: Path, entries: list[str], document: str = "pipeline.yam
         return {}
     names = list_files(folder)
     modules = {name for name in names if name.endswith(".py")}
-    used = _closure(folder, {entry.rsplit(":", 1)[0] for entry in entries}, modules)
-    others = {
-        name
-        for name in names
-        if not name.endswith((".py", ".md")) and name not in (document, "defaults.yaml") and not _hidden(name)
-    }
-    return {name: sha256_file(folder / name) for name in sorted((used & modules) | others)}
+    used, text, imported = _closure(folder, {entry.rsplit(":", 1)[0] for entry in entries}, modules)
+    silent = {name for name in names if name.endswith(".md") or name in (document, "defaults.yaml") or _hidden(name)}
+    others = {name for name in set(names) - modules if name not in silent or Path(name).name in text}
+    found = {name: sha256_file(folder / name) for name in sorted((used & modules) | others)}
+    return found | elsewhere(imported, known=modules)
 
 
 def _hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
-def _closure(folder: Path, start: set[str], modules: set[str]) -> set[str]:
+def _closure(folder: Path, start: set[str], modules: set[str]) -> tuple[set[str], str, set[str]]:
+    """Return the modules that are used, their text, and the first names of everything that they import."""
     seen: set[str] = set()
+    texts: list[str] = []
+    imported: set[str] = set()
     waiting = list(start)
     while waiting:
         name = waiting.pop()
@@ -58,24 +63,23 @@ def _closure(folder: Path, start: set[str], modules: set[str]) -> set[str]:
             continue
         seen.add(name)
         try:
-            tree = ast.parse((folder / name).read_bytes())
+            data = (folder / name).read_bytes()
+            tree = ast.parse(data)
         except (SyntaxError, ValueError):
             continue
+        texts.append(data.decode(errors="replace"))
+        imported |= imported_names(tree)
         found = _imports(tree, name, modules)
-        if found is None:
-            return set(modules)
-        waiting.extend(found)
-    return seen
+        waiting.extend(modules if found is None else found)
+    return seen, "\n".join(texts), imported
 
 
 def _imports(tree: ast.AST, name: str, modules: set[str]) -> set[str] | None:
-    """Return the folder's modules that a module imports, or ``None`` if it imports by computed names."""
+    """Return the folder's modules that a module imports, or ``None`` if it may import by computed names."""
     found: set[str] = set()
     package = Path(name).parent.parts
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in _DYNAMIC:
-            return None
-        if isinstance(node, ast.Attribute) and node.attr in _DYNAMIC:
+        if _is_dynamic(node):
             return None
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -87,6 +91,19 @@ def _imports(tree: ast.AST, name: str, modules: set[str]) -> set[str] | None:
             for alias in node.names:
                 found |= _files_of([*parts, alias.name], modules)
     return found
+
+
+def _is_dynamic(node: ast.AST) -> bool:
+    if isinstance(node, ast.Name):
+        return node.id in _DYNAMIC
+    if isinstance(node, ast.Attribute):
+        return node.attr in _DYNAMIC
+    if isinstance(node, ast.Import):
+        return any(alias.name.partition(".")[0] in _LOADERS for alias in node.names)
+    if isinstance(node, ast.ImportFrom):
+        root = (node.module or "").partition(".")[0]
+        return root in _LOADERS or any(alias.name in _DYNAMIC for alias in node.names)
+    return False
 
 
 def _files_of(parts: list[str], modules: set[str]) -> set[str]:
