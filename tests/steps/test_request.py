@@ -9,6 +9,7 @@ import pytest
 from edgewright.errors import ConfigError
 from edgewright.spec.markers import decode, encode
 from edgewright.spec.pipeline import Constant, Reference, Template
+from edgewright.steps.contract import Identity
 from edgewright.steps.request import pure_param, resolve_config
 
 SHA = "a" * 64
@@ -99,3 +100,10 @@ def test_markers_survive_the_way_through_json() -> None:
     }
     assert decode(encode(value)) == value
     assert encode(value)["a"] == [{"$x": "t"}, {"$x": {"task": "t", "key": "k"}}]
+
+
+@pytest.mark.parametrize("name", ["..", ".", "...", "a/../../b"])
+def test_no_name_of_a_run_leads_out_of_its_dags_folder(name: str) -> None:
+    parts = Identity(dag_id="d", run_id=name, task_id="t").key.split("/")
+    assert (parts[:2], parts[3:]) == (["runs", "d"], ["t"])
+    assert parts[2].strip(".")

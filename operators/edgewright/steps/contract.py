@@ -31,7 +31,12 @@ class Identity(BaseModel):
     def key(self) -> str:
         """Key of this task's folder in the artifact store (the try does not matter)."""
         task = self.task_id if self.map_index < 0 else f"{self.task_id}.{self.map_index}"
-        return "/".join(("runs", *(quote(part, safe="+:=@,") for part in (self.dag_id, self.run_id, task))))
+        return "/".join(("runs", *map(_folder_name, (self.dag_id, self.run_id, task))))
+
+
+def _folder_name(part: str) -> str:
+    """Return a name as one folder; Airflow allows a run called ``..``, which must not lead out of its Dag's folder."""
+    return quote(part, safe="+:=@,") if part.strip(".") else part.replace(".", "%2E")
 
 
 class Source(BaseModel):

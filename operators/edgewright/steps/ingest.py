@@ -173,7 +173,7 @@ def _check_parts(manifest: dict[str, Any], config: IngestConfig) -> None:
         if part not in manifest["parts"]:
             raise DataError(
                 f"split: no row of {manifest['rows']} went to the part {part}",
-                where=config.source,
+                where=shown(config.source),
                 hint="equal rows stay together; bring more rows, another seed, or leave split: out",
             )
 
