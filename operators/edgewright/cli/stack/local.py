@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -88,17 +88,8 @@ class LocalStack:
             if running is not None:
                 self._add_services(running, names)
                 return Started(running, new=False)
-            for attempt in range(_TRIES):
-                state = StackState(home=str(self.home), dags=str(dags.resolve()), owner=owner, started=time.time())
-                try:
-                    self._start(state, names, parallelism, schedules)
-                    return Started(state, new=True)
-                except BaseException as error:
-                    self._clear(state)
-                    if attempt + 1 == _TRIES or not _lost_its_port(error):
-                        raise
-                    self.say("another program took one of the ports meanwhile; starting again on others")
-        raise AssertionError("unreachable")
+            new = StackState(home=str(self.home), dags=str(dags.resolve()), owner=owner)
+            return Started(self._start_on_free_ports(new, names, parallelism, schedules), new=True)
 
     def down(self) -> bool:
         """Stop the stack; return whether there was one."""
@@ -162,6 +153,23 @@ class LocalStack:
             state.forget()
 
     # -- starting ----------------------------------------------------------------------------------------------
+
+    def _start_on_free_ports(
+        self, wanted: StackState, names: list[str], parallelism: int, schedules: bool
+    ) -> StackState:
+        """Start everything; once more on other ports if another program took one between choosing and listening."""
+        for attempt in range(1, _TRIES + 1):
+            state = replace(wanted, parts=[], urls={}, started=time.time())
+            try:
+                self._start(state, names, parallelism, schedules)
+            except BaseException as error:
+                self._clear(state)
+                if attempt == _TRIES or not _lost_its_port(error):
+                    raise
+                self.say("another program took one of the ports meanwhile; starting again on others")
+            else:
+                return state
+        raise AssertionError("the last try returns or raises")
 
     def _start(self, state: StackState, names: list[str], parallelism: int, schedules: bool) -> None:
         secrets = Secrets.of(self.home)
