@@ -192,9 +192,62 @@ def test_a_train_function_that_raises_is_the_users_fault(workplace):
 
 
 def test_what_the_users_code_prints_does_not_spoil_the_json(workplace):
-    (workplace.pipeline / "model.py").write_text("print('hello')\ndef fit(data, alpha):\n    print('hi')\n")
+    (workplace.pipeline / "model.py").write_text(
+        "import os\nprint('hello')\ndef fit(data, alpha):\n    print('hi')\n    os.system('echo child')\n"
+    )
     document = workplace.run("--until", "model", code=1)
     assert "model.py:fit returned nothing" in document["tasks"][2]["error"]
+
+
+def test_a_registry_that_is_down_at_publish_leaves_nothing_half_registered(workplace):
+    text = (workplace.pipeline / "pipeline.yaml").read_text()
+    head = text.partition("  - id: quality")[0]
+    release = "  - {id: release, uses: publish, with: {models: [{$x: model}], name: bracelet, alias: champion}}\n"
+    (workplace.pipeline / "pipeline.yaml").write_text(head + release)
+    tracking = {"EDGEWRIGHT_TRACKING_URI": f"sqlite:///{workplace.folder}/mlflow.db"}
+    done = workplace.call("run", "bracelet", "--until", "model", env=tracking)
+    assert done.returncode == 0, done.stderr
+    # what the model's function made is kept, so that the next run fails at publish and not before
+    (workplace.folder / "mlflow.db").rename(workplace.folder / "away.db")
+    (workplace.folder / "mlflow.db").mkdir()
+    down = workplace.call("run", "bracelet", env=tracking)
+    assert down.returncode == 69, down.stdout + down.stderr
+    assert "task release: error:" in down.stderr
+    assert "Traceback" not in down.stderr
+    (workplace.folder / "mlflow.db").rmdir()
+    (workplace.folder / "away.db").rename(workplace.folder / "mlflow.db")
+    again = workplace.call("run", "bracelet", env=tracking)
+    assert again.returncode == 0, again.stderr
+    assert "bracelet version 1 as champion" in again.stdout
+
+
+def test_text_in_a_column_of_numbers_names_line_column_and_value(workplace):
+    lines = (workplace.pipeline / "cleveland.csv").read_text().splitlines()
+    cells = lines[4].split(",")
+    lines[4] = ",".join([cells[0], "much", *cells[2:]])
+    (workplace.pipeline / "cleveland.csv").write_text("\n".join(lines) + "\n")
+    done = workplace.call("run", "bracelet", "--until", "data")
+    assert done.returncode == 1
+    assert "cleveland.csv:5: column sex holds numbers, but here it is 'much'" in done.stderr
+    assert "hint: mend the row" in done.stderr
+
+
+@pytest.mark.parametrize("size", ["16k", "64k"])
+def test_a_full_disk_of_the_artifact_store_fails_the_task_with_a_hint(workplace, size: str):
+    disk = workplace.folder / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(disk)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk needs the right to mount")
+    try:
+        done = workplace.call("run", "bracelet", "--until", "checks", "--store", f"file://{disk}/store")
+        assert done.returncode == 70, done.stdout + done.stderr
+        assert "No space left on device" in done.stderr
+        assert "hint: the disk is full" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert list(disk.rglob(".tmp-*")) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_deploying_without_a_service_says_how_to_start_one(first_run, shared_workplace):

@@ -41,7 +41,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 }
 EPILOG = (
     "Exit codes: 0 done, 1 something to mend (the pipeline, the data, your code, a gate), 2 wrong usage, "
-    "69 a service does not answer, 70 a fault of ours or of the machine, 130 interrupted."
+    "69 a service does not answer, 70 a fault of ours or of the machine, 75 another command is at work, "
+    "130 interrupted."
 )
 
 

@@ -168,8 +168,15 @@ def _clean_output(as_json: bool) -> Iterator[None]:
     if not as_json:
         yield
         return
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)  # what a child process or a C library prints knows nothing of sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _report(outcome: RunOutcome, as_json: bool) -> None:
