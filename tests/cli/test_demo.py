@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -84,6 +85,34 @@ def read_until(process: subprocess.Popen[str], text: str, seconds: float = 240) 
     return read
 
 
+def demo_in_a_terminal(place: Place) -> tuple[int, str]:
+    """Run the demo on a terminal, press Ctrl-C when it says that it stays up; return exit code and text."""
+    here, there = os.openpty()
+    process = subprocess.Popen(
+        [str(EDGEWRIGHT), "demo", "--dags", str(place.dags)],
+        env={**os.environ, "EDGEWRIGHT_HOME": str(place.home), "NO_COLOR": "1", "DEMO_EXIT": ""},
+        stdin=there, stdout=there, stderr=there, start_new_session=True,
+    )  # fmt: skip
+    os.close(there)
+    text = b""
+    asked = False
+    while True:
+        try:
+            data = os.read(here, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        text += data
+        if b"Ctrl-C stops it" in text and not asked:
+            asked = True
+            assert len(place.state().running()) == 6
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+    os.close(here)
+    return process.wait(timeout=60), text.decode().replace("\r\n", "\n")
+
+
 def test_a_demo_works_after_the_first_one_was_killed(place: Place) -> None:
     first = place.begin("demo", "--dags", str(place.dags))
     read_until(first, "running bracelet")
@@ -96,7 +125,7 @@ def test_a_demo_works_after_the_first_one_was_killed(place: Place) -> None:
     assert len(orphans) > 6
     assert place.state().is_orphaned()
 
-    code, text = place.run("demo", "--dags", str(place.dags))
+    code, text = demo_in_a_terminal(place)
 
     assert code == 0, text
     assert "clearing away an earlier stack" in text
@@ -169,3 +198,31 @@ def test_up_mends_a_stack_of_which_a_part_was_killed(place: Place) -> None:
     assert (code, text.splitlines()[-1]) == (0, "stopped")
     assert place.left() == []
     assert place.run("status")[0] == 69
+
+
+@pytest.mark.slow
+def test_a_port_that_is_lost_after_it_was_chosen_is_replaced(place: Place) -> None:
+    starting = place.begin("up", "--dags", str(place.dags), "--no-schedules")
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stolen = _first_port(place, "mlflow")
+        thief.bind(("127.0.0.1", stolen))
+        thief.listen()
+        text, _ = starting.communicate(timeout=500)
+    assert starting.returncode == 0, text
+    assert "another program took one of the ports meanwhile" in text
+    assert place.state().urls["mlflow"] != f"http://127.0.0.1:{stolen}"
+    assert place.run("status")[0] == 0
+    assert place.run("down")[0] == 0
+    assert place.left() == []
+
+
+def _first_port(place: Place, name: str) -> int:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        state = StackState.load(place.home)
+        for part in state.parts if state else ():
+            if part.name == name and part.port:
+                return part.port
+        time.sleep(0.05)
+    raise AssertionError(f"{name} was never started")
