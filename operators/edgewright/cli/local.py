@@ -17,8 +17,8 @@ from typing import Any, Literal, Protocol
 from edgewright.artifacts import ArtifactStore
 from edgewright.cli.limits import retry_delay, time_limit, worth_retrying
 from edgewright.cli.params import complete
-from edgewright.cli.plan import check_honoured, claim_run_id, select
 from edgewright.cli.rules import State, decide
+from edgewright.cli.selection import check_honoured, claim_run_id, select
 from edgewright.cli.source import source_of
 from edgewright.cli.templates import render, run_context
 from edgewright.errors import ConfigError, EdgewrightError, Skipped

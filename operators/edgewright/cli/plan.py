@@ -1,82 +1,124 @@
-"""What a run will do, decided before it does anything: which tasks, under which name, and what cannot be honoured."""
+"""``edgewright plan``: what changes of pipelines do, against a git revision."""
 
 from __future__ import annotations
 
-import datetime
-import time
-from collections.abc import Iterable
+import io
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
-from edgewright.artifacts import ArtifactStore
-from edgewright.cli.output import did_you_mean
-from edgewright.cli.rules import RULES
-from edgewright.errors import ConfigError, NotFound
-from edgewright.spec.pipeline import Pipeline, Task
-from edgewright.steps.contract import Identity
+import click
+
+from edgewright.cli.output import print_json
+from edgewright.errors import ConfigError, SpecError
+from edgewright.spec.diff import Plan, compare
+from edgewright.spec.pipeline import Pipeline
+
+_MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "same": ("=", None)}
 
 
-def select(pipeline: Pipeline, until: str | None, skip: Iterable[str]) -> list[Task]:
-    """Return the tasks of a run: all, or one and everything that it needs.
+@click.command("plan")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--against", default="HEAD", show_default=True, help="Git revision that runs now.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(paths: tuple[Path, ...], against: str, as_json: bool) -> None:
+    """Say what the changes below PATHS (default: dags/) do: tasks, schedules, params, steps that must run again."""
+    from edgewright.spec import check_tree
 
-    Raises:
-        NotFound: a name is no task's.
+    roots = list(paths) or [Path("dags")]
+    checked = check_tree(roots)
+    faults = [fault for _, found in checked if isinstance(found, list) for fault in found]
+    if faults:
+        raise SpecError(faults)
+    repository = _repository(roots[0])
+    if _git(repository, "rev-parse", "--verify", f"{against}^{{commit}}") is None:
+        raise ConfigError(f"no such revision: {against}", where=str(repository))
+    new = {path.resolve(): found for path, found in checked if isinstance(found, Pipeline)}
+    plans = [
+        compare(_old(repository, against, path), pipeline, _changed_files(repository, against, path))
+        for path, pipeline in new.items()
+    ]
+    plans += _removed(repository, against, roots, set(new))
+    if as_json:
+        print_json([asdict(plan) for plan in plans])
+        return
+    for plan in plans:
+        _print(plan)
+
+
+def _git(repository: Path, *arguments: str) -> str | None:
+    """Return what git prints, or ``None`` where it fails."""
+    done = subprocess.run(
+        ["git", "-C", str(repository), *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+    return done.stdout if done.returncode == 0 else None
+
+
+def _repository(path: Path) -> Path:
+    folder = path if path.is_dir() else path.parent
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None:
+        raise ConfigError("not in a git repository", where=str(folder), hint="plan compares with a git revision")
+    return Path(top.strip())
+
+
+def _old(repository: Path, revision: str, path: Path) -> Pipeline | None:
+    """Return a file's pipeline at a revision, read beside the files that it had then.
+
+    One that did not exist, or was not valid, counts as absent.
     """
-    known = {task.id: task for task in pipeline.tasks}
-    for option, name in [("--until", until), *(("--skip", name) for name in skip)]:
-        if name is not None and name not in known:
-            raise NotFound(
-                f"no such task: {name}{did_you_mean(name, known)}",
-                where=option,
-                hint=f"{pipeline.dag_id} has: {', '.join(known)}",
-            )
-    if until is None:
-        return list(pipeline.tasks)
-    wanted: set[str] = set()
-    waiting = [until]
-    while waiting:
-        name = waiting.pop()
-        if name not in wanted:
-            wanted.add(name)
-            waiting.extend(known[name].needs)
-    return [task for task in pipeline.tasks if task.id in wanted]
+    from edgewright.spec import load_pipeline
 
-
-def check_honoured(tasks: Iterable[Task]) -> None:
-    """Refuse before the run what cannot be honoured here.
-
-    Raises:
-        ConfigError: a task asks for a profile other than ``local``, or a trigger rule that nobody knows.
-    """
-    for task in tasks:
-        if task.profile not in (None, "local"):
-            raise ConfigError(
-                f"task {task.id} asks for the profile {task.profile}, and edgewright run has only local",
-                where=f"tasks.{task.id}.profile",
-                hint=f"write profile: {{prefer: {task.profile}, else: local}}, or leave it out: --skip {task.id}",
-            )
-        rule = task.arguments.get("trigger_rule", "all_success")
-        if rule not in RULES:
-            raise ConfigError(
-                f"no such trigger rule: {rule}{did_you_mean(str(rule), RULES)}", where=f"tasks.{task.id}.trigger_rule"
-            )
-
-
-def claim_run_id(store: ArtifactStore, dag_id: str, moment: datetime.datetime) -> str:
-    """Return a run id that nobody has: ``local__2026-11-20T20-15-30``, with a number behind it in a crowded second."""
-    name = f"local__{moment:%Y-%m-%dT%H-%M-%S}"
-    for number in range(1, 1000):
-        run_id = name if number == 1 else f"{name}_{number}"
-        key = Identity(dag_id=dag_id, run_id=run_id, task_id="x").key.removesuffix("/x")
-        if not store.is_local:
-            if not store.list_keys(key):
-                return run_id
-            continue
+    place = path.relative_to(repository)
+    folder = place.parent.as_posix()
+    done = subprocess.run(
+        ["git", "-C", str(repository), "archive", "--format=tar", revision, "--", folder],
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        return None
+    with tempfile.TemporaryDirectory(prefix="edgewright-plan-") as temporary:
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as files:
+            files.extractall(temporary, filter="data")
         try:
-            Path(store.root.removeprefix("file://"), key).mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError:
-            # the first step says better what is wrong with the store
-            return run_id
-        return run_id
-    return f"{name}_{time.time_ns()}"
+            return load_pipeline(Path(temporary) / place)
+        except (SpecError, ConfigError):
+            return None
+
+
+def _changed_files(repository: Path, revision: str, document: Path) -> set[str]:
+    """Return the files of a pipeline's folder that differ from a revision, without the document itself."""
+    place = document.parent.relative_to(repository).as_posix()
+    changed = _git(repository, "diff", "--name-only", revision, "--", place) or ""
+    untracked = _git(repository, "ls-files", "--others", "--exclude-standard", "--", place) or ""
+    prefix = "" if place == "." else f"{place}/"
+    names = {line.removeprefix(prefix) for line in (changed + untracked).splitlines() if line}
+    return names - {document.name}
+
+
+def _removed(repository: Path, revision: str, roots: list[Path], kept: set[Path]) -> list[Plan]:
+    places = [root.resolve().relative_to(repository).as_posix() for root in roots]
+    listed = _git(repository, "diff", "--name-only", "--diff-filter=D", revision, "--", *places) or ""
+    paths = [repository / line for line in listed.splitlines() if line.endswith((".yaml", ".yml"))]
+    gone = [_old(repository, revision, path) for path in paths if path.resolve() not in kept]
+    return [compare(old, None) for old in gone if old is not None]
+
+
+def _print(plan: Plan) -> None:
+    mark, colour = _MARKS[plan.state]
+    click.secho(f"{mark} {plan.dag_id}: {plan.state}", fg=colour, bold=True)
+    for change in plan.dag:
+        click.echo(f"    {change}")
+    for name in plan.added if plan.state == "changed" else []:
+        click.secho(f"  + task {name}", fg="green")
+    for name in plan.removed:
+        note = " (its history stays, it gets no new runs)" if plan.state == "changed" else ""
+        click.secho(f"  - task {name}{note}", fg="red")
+    for name, changes in plan.changed.items():
+        click.secho(f"  ~ task {name}", fg="yellow")
+        for change in changes:
+            click.echo(f"      {change}")
+    if plan.reruns and plan.state != "added":
+        click.echo(f"  will run again instead of being reused: {', '.join(plan.reruns)}")

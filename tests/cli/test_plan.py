@@ -1,0 +1,124 @@
+"""plan, render, docs, new: what people use before they merge, on a real git repository."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EDGEWRIGHT = Path(sys.executable).parent / "edgewright"
+BRACELET = Path(__file__).parents[2] / "dags" / "bracelet"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with the pipeline `bracelet`."""
+    folder = tmp_path / "project" / "dags" / "bracelet"
+    folder.mkdir(parents=True)
+    for file in BRACELET.iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    root = tmp_path / "project"
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], cwd=root, check=True)
+    return root
+
+
+def call(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "EDGEWRIGHT_HOME": str(project.parent / "home"), "NO_COLOR": "1"}
+    return subprocess.run(
+        [str(EDGEWRIGHT), *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def edit(project: Path, old: str, new: str, name: str = "pipeline.yaml") -> None:
+    place = project / "dags" / "bracelet" / name
+    text = place.read_text()
+    assert old in text
+    place.write_text(text.replace(old, new))
+
+
+def test_nothing_changed(project: Path) -> None:
+    assert call(project, "plan").stdout == "= bracelet: same\n"
+
+
+def test_a_new_schedule_and_a_new_argument(project: Path) -> None:
+    edit(project, '"0 3 * * 0"', '"0 4 * * *"')
+    edit(project, "test: 0.25", "test: 0.3")
+    (plan,) = json.loads(call(project, "plan", "--json").stdout)
+    assert plan["state"] == "changed"
+    assert plan["dag"] == [{"place": "schedule", "old": "0 3 * * 0", "new": "0 4 * * *"}]
+    assert plan["changed"]["data"][0]["place"] == "with.split.test"
+    assert plan["reruns"] == ["data", "checks", "model", "quality", "int8", "release", "live"]
+
+
+def test_changed_code_reruns_what_uses_code(project: Path) -> None:
+    edit(project, "epochs: int = 12", "epochs: int = 13", "model.py")
+    out = call(project, "plan").stdout
+    assert "will run again instead of being reused: checks, model" in out
+
+
+def test_added_and_removed_pipelines(project: Path) -> None:
+    other = project / "dags" / "other.yaml"
+    other.write_text("dag_id: other\ntasks:\n  - id: one\n")
+    for file in (project / "dags" / "bracelet").iterdir():
+        file.unlink()
+    out = call(project, "plan").stdout
+    assert "+ other: added" in out
+    assert "- bracelet: removed" in out
+
+
+def test_faults_come_first(project: Path) -> None:
+    edit(project, "uses: ingest", "uses: ingst")
+    done = call(project, "plan")
+    assert done.returncode == 1
+    assert 'did you mean "ingest"' in done.stderr
+
+
+def test_an_unknown_revision(project: Path) -> None:
+    done = call(project, "plan", "--against", "nowhere")
+    assert done.returncode == 1
+    assert "no such revision: nowhere" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["airflow", "python", "mermaid", "page"])
+def test_every_form_is_rendered(project: Path, form: str) -> None:
+    done = call(project, "render", "dags/bracelet/pipeline.yaml", "--as", form)
+    assert done.returncode == 0, done.stderr
+    assert "bracelet" in done.stdout or form == "mermaid"
+    if form == "python":
+        ast.parse(done.stdout)
+
+
+def test_a_page_per_pipeline(project: Path) -> None:
+    assert call(project, "docs", "-o", "site").returncode == 0
+    assert "bracelet.md" in (project / "site" / "index.md").read_text()
+    assert "## Gates" in (project / "site" / "bracelet.md").read_text()
+
+
+def test_a_new_pipeline_runs_at_once(project: Path) -> None:
+    made = call(project, "new", "hearts", "--data", "dags/bracelet/cleveland.csv", "--label", "num")
+    assert made.returncode == 0, made.stderr
+    done = call(project, "run", "dags/hearts/pipeline.yaml", "--until", "onnx")
+    assert done.returncode == 0, done.stderr
+    assert call(project, "new", "hearts", "--data", "dags/bracelet/cleveland.csv").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["new", "a/b", "--data", "dags/bracelet/cleveland.csv"], "is not a name"),
+        (["new", "x", "--data", "none.csv"], "no such file"),
+        (["new", "x", "--data", "dags/bracelet/cleveland.csv", "--label", "nun"], 'did you mean "num"'),
+    ],
+)
+def test_what_new_refuses(project: Path, arguments: list[str], message: str) -> None:
+    done = call(project, *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert not (project / "dags" / "x").exists()
