@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,11 @@ from edgewright.factory.plain import build_operator
 from edgewright.operators import steps as step_operators
 from edgewright.operators.base import PipelineSource, StepOperator
 from edgewright.spec import load_pipeline, parse_pipeline
+from edgewright.spec.arguments import STEP_DEFAULTS
 from edgewright.spec.markers import encode
 from edgewright.spec.pipeline import Pipeline, Task
 from edgewright.steps.code import importable
 
-#: What holds for a step of a YAML pipeline unless the task says otherwise. Only faults of the system are tried again.
-STEP_DEFAULTS: dict[str, Any] = {
-    "retries": 2,
-    "retry_delay": datetime.timedelta(seconds=10),
-    "retry_exponential_backoff": 2.0,
-    "max_retry_delay": datetime.timedelta(minutes=10),
-}
 TAG = "edgewright"
 _CALLBACKS = (
     "on_execute_callback", "on_failure_callback", "on_success_callback", "on_retry_callback", "on_skipped_callback",

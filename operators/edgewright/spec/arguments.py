@@ -21,6 +21,13 @@ TRIGGER_RULES = (
     "one_success", "one_failed", "one_done", "none_failed", "none_failed_min_one_success", "none_skipped", "always",
 )  # fmt: skip
 _LONGEST = 86_399_999_999_999  # what a timedelta can hold
+#: What holds for a step of a YAML pipeline unless the task says otherwise. Only faults of the system are tried again.
+STEP_DEFAULTS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay": datetime.timedelta(seconds=10),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": datetime.timedelta(minutes=10),
+}
 WEIGHT_RULES = ("absolute", "downstream", "upstream")
 
 

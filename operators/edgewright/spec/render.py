@@ -9,19 +9,19 @@ from typing import Any
 
 import yaml
 
+from edgewright.spec.arguments import STEP_DEFAULTS
 from edgewright.spec.markers import encode
-from edgewright.spec.pipeline import Constant, Pipeline, Reference, Task, Template
+from edgewright.spec.pipeline import Pipeline, Task, iter_references
+from edgewright.spec.render_python import operator_path, python
 from edgewright.spec.steps import STEPS
 
+__all__ = ["airflow_yaml", "mermaid", "operator_path", "page", "python"]
+
 AIRFLOW_SCHEMA = "https://airflow.apache.org/schemas/dag/2026-10-30.json"
-_OPERATORS = "edgewright.operators"
-
-
-def operator_path(task: Task) -> str | None:
-    """Return the dotted path of the operator that runs a task; ``None`` for an empty task."""
-    if task.is_step and task.uses:
-        return f"{_OPERATORS}.{task.uses.capitalize()}Operator"
-    return task.uses
+#: Arguments of Dags and tasks that Airflow 3.4's YAML refuses.
+_NOT_IN_AIRFLOW = frozenset(
+    {"inlets", "outlets", *(f"on_{event}_callback" for event in ("execute", "failure", "success", "retry", "skipped"))}
+)
 
 
 # -- Mermaid ---------------------------------------------------------------------------------------------------
@@ -51,36 +51,52 @@ def _escape(text: str) -> str:
 
 
 def airflow_yaml(pipeline: Pipeline) -> str:
-    """Return the pipeline as a YAML Dag of Airflow 3.4: steps become their operators' dotted paths."""
+    """Return the pipeline as a YAML Dag of Airflow 3.4: steps become their operators' dotted paths.
+
+    What that language cannot say is left out, and named in a comment on top. The file belongs into the pipeline's
+    folder, where its code and data are.
+    """
+    arguments = {key: value for key, value in pipeline.arguments.items() if key not in _NOT_IN_AIRFLOW}
     document: dict[str, Any] = {"$schema": AIRFLOW_SCHEMA, "dag_id": pipeline.dag_id}
-    document.update({key: _plain(value) for key, value in pipeline.arguments.items()})
+    document.update({key: _plain(value) for key, value in arguments.items()})
     document["schedule"] = pipeline.schedule
     if pipeline.params:
         document["params"] = {name: schema.get("default") for name, schema in pipeline.params.items()}
     document["tasks"] = [_airflow_task(task) for task in pipeline.tasks]
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    return "".join(f"# {line}\n" for line in _left_out(pipeline)) + text
+
+
+def _left_out(pipeline: Pipeline) -> list[str]:
+    """Return what Airflow's YAML has no words for, a line each."""
+    keys = [key for key in ("triggers", "profiles") if getattr(pipeline, key)]
+    keys += [key for key in pipeline.arguments if key in _NOT_IN_AIRFLOW]
+    keys += [f"{task.id}.{key}" for task in pipeline.tasks for key in task.arguments if key in _NOT_IN_AIRFLOW]
+    lines = [f"left out, Airflow's YAML has no words for it: {key}" for key in keys]
+    required = [name for name, schema in pipeline.params.items() if "default" not in schema]
+    lines += [f"params.{name} must be given; here it is null" for name in required]
+    if any(set(schema) - {"default"} for schema in pipeline.params.values()):
+        lines.append("params have their defaults only; Airflow's YAML has no types for them")
+    return lines
 
 
 def _airflow_task(task: Task) -> dict[str, Any]:
     entry: dict[str, Any] = {"id": task.id}
     if task.uses is not None:
         entry["uses"] = operator_path(task)
-    implied = {reference.task for reference in _references(task.config)}
+    implied = {reference.task for reference in iter_references(task.config)}
     needs = [name for name in task.needs if name not in implied]
     if needs:
         entry["needs"] = needs
-    entry.update({key: _plain(value) for key, value in task.arguments.items()})
-    if task.config:
-        config = encode(task.config)
-        entry["with"] = {"config": config} if task.is_step else config
+    arguments = {**STEP_DEFAULTS, **task.arguments} if task.is_step else task.arguments
+    entry.update({key: _plain(value) for key, value in arguments.items() if key not in _NOT_IN_AIRFLOW})
+    config = encode(task.config)
+    if task.is_step:
+        places = {"profile": task.profile, "preferred": task.preferred}
+        entry["with"] = {"config": config, **{key: value for key, value in places.items() if value is not None}}
+    elif config:
+        entry["with"] = config
     return entry
-
-
-def _references(value: Any) -> list[Reference]:
-    if isinstance(value, Reference):
-        return [value]
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return [reference for item in items for reference in _references(item)]
 
 
 def _plain(value: Any) -> Any:
@@ -94,82 +110,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item) for item in value]
     return value
-
-
-# -- Python ----------------------------------------------------------------------------------------------------
-
-
-def python(pipeline: Pipeline) -> str:
-    """Return the pipeline as a hand-written Dag: what the YAML stands for, to read or to go on from."""
-    steps = sorted({(operator_path(task) or "") for task in pipeline.tasks if task.is_step})
-    others = sorted({task.uses for task in pipeline.tasks if task.uses and not task.is_step})
-    empty = any(task.uses is None for task in pipeline.tasks)
-    lines = [f'"""{pipeline.arguments.get("description") or pipeline.dag_id}."""', "", "import datetime", ""]
-    lines.append("from airflow.sdk import DAG, Param")
-    if empty:
-        lines.append("from airflow.providers.standard.operators.empty import EmptyOperator")
-    lines += [f"from {path.rpartition('.')[0]} import {path.rpartition('.')[2]}" for path in others]
-    if steps:
-        lines += ["", f"from {_OPERATORS} import {', '.join(path.rpartition('.')[2] for path in steps)}"]
-    lines += ["", "with DAG(", *(f"    {line}" for line in _dag_arguments(pipeline)), "):"]
-    names = {task.id: _identifier(task.id) for task in pipeline.tasks}
-    for task in pipeline.tasks:
-        lines += [f"    {line}" for line in _python_task(task, names, pipeline)]
-    for task in pipeline.tasks:
-        implied = {reference.task for reference in _references(task.config)}
-        lines += [f"    {names[up]} >> {names[task.id]}" for up in task.needs if up not in implied]
-    return "\n".join(lines) + "\n"
-
-
-def _dag_arguments(pipeline: Pipeline) -> list[str]:
-    lines = [f"dag_id={pipeline.dag_id!r},", f"schedule={pipeline.schedule!r},"]
-    lines += [f"{key}={_python_value(value, {})}," for key, value in pipeline.arguments.items()]
-    if pipeline.params:
-        lines.append("params={")
-        lines += [f"    {name!r}: {_param(schema)}," for name, schema in pipeline.params.items()]
-        lines.append("},")
-    return lines
-
-
-def _param(schema: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in schema.items() if key != "default"}
-    extra = "".join(f", {key}={value!r}" for key, value in rest.items() if key.isidentifier())
-    return f"Param({schema.get('default')!r}{extra})"
-
-
-def _python_task(task: Task, names: Mapping[str, str], pipeline: Pipeline) -> list[str]:
-    path = operator_path(task)
-    name = path.rpartition(".")[2] if path else "EmptyOperator"
-    lines = [f"{names[task.id]} = {name}(", f"    task_id={task.id!r},"]
-    lines += [f"    {key}={_python_value(value, names)}," for key, value in task.config.items()]
-    lines += [f"    {key}={_python_value(value, names)}," for key, value in task.arguments.items()]
-    if task.is_step:
-        lines.append(f"    folder={pipeline.folder.name!r},")
-    return [*lines, ")"]
-
-
-def _python_value(value: Any, names: Mapping[str, str]) -> str:
-    if isinstance(value, Reference):
-        key = "" if value.key is None else f"[{value.key!r}]"
-        return f"{names[value.task]}.output{key}"
-    if isinstance(value, Template):
-        return repr(value.text)
-    if isinstance(value, Constant):
-        return repr(value.value)
-    if isinstance(value, datetime.timedelta):
-        return f"datetime.timedelta(seconds={value.total_seconds():g})"
-    if isinstance(value, datetime.datetime):
-        return f"datetime.datetime.fromisoformat({value.isoformat()!r})"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {_python_value(item, names)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_python_value(item, names) for item in value) + "]"
-    return repr(value)
-
-
-def _identifier(task_id: str) -> str:
-    name = "".join(character if character.isalnum() else "_" for character in task_id)
-    return f"t_{name}" if not name or name[0].isdigit() else name
 
 
 # -- a page for people -----------------------------------------------------------------------------------------

@@ -1,0 +1,201 @@
+"""A pipeline as a hand-written Dag: what the YAML stands for, to read or to go on from.
+
+The module belongs beside the pipeline's folder. Texts are templates in a hand-written Dag, so what only looks like one
+is wrapped in ``literal()``. Times and durations that an operator of Airflow itself takes stay texts: which argument
+wants which type is known only where its provider is installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import keyword
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from edgewright.spec.arguments import STEP_DEFAULTS
+from edgewright.spec.pipeline import Constant, Pipeline, Reference, Task, Template, iter_references
+
+_OPERATORS = "edgewright.operators"
+_EMPTY = "airflow.providers.standard.operators.empty.EmptyOperator"
+_TAKEN = ("datetime", "STEP", "DAG", "Param", "Asset", "literal")
+#: What Airflow would render, or read as the name of a template file.
+_LOOKS_RENDERED = re.compile(r"\{[{%#]|\.(sh|bash|sql)$")
+
+
+def operator_path(task: Task) -> str | None:
+    """Return the dotted path of the operator that runs a task; ``None`` for an empty task."""
+    if task.is_step and task.uses:
+        return f"{_OPERATORS}.{task.uses.capitalize()}Operator"
+    return task.uses
+
+
+def python(pipeline: Pipeline) -> str:
+    """Return the source of a module with the pipeline's Dag."""
+    return _Module(pipeline).source()
+
+
+class _Module:
+    """One module: names are given once, and only what is used is imported."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.imported: dict[str, str] = {}
+        self.uses_datetime = False
+        self.variables: dict[str, str] = {}
+
+    def source(self) -> str:
+        """Return the module's text."""
+        for task in self.pipeline.tasks:
+            self.variables[task.id] = self._variable(task.id)
+        dag = self._name("airflow.sdk.DAG")
+        body = [*self._defaults(), "", f"with {dag}(", *(f"    {line}" for line in self._dag_arguments()), "):"]
+        for task in self.pipeline.tasks:
+            body += [f"    {line}" for line in self._task(task)]
+        for task in self.pipeline.tasks:
+            implied = {reference.task for reference in iter_references(task.config)}
+            body += [
+                f"    {self.variables[name]} >> {self.variables[task.id]}" for name in task.needs if name not in implied
+            ]
+        return "\n".join([*self._head(), *self._imports(), *body]) + "\n"
+
+    # -- names ---------------------------------------------------------------------------------------------------
+
+    def _variable(self, task_id: str) -> str:
+        name = "".join(character if character.isalnum() else "_" for character in task_id)
+        if not name.isidentifier() or keyword.iskeyword(name) or name in _TAKEN:
+            name = f"t_{name}"
+        while name in self.variables.values():
+            name += "_"
+        return name
+
+    def _name(self, path: str) -> str:
+        """Return how the module calls what a dotted path names, and import it."""
+        if path not in self.imported:
+            name = path.rpartition(".")[2]
+            taken = {*self.imported.values(), *self.variables.values(), *_TAKEN}
+            while name in taken and not path.startswith("airflow.sdk."):
+                name += "_"
+            self.imported[path] = name
+        return self.imported[path]
+
+    def _imports(self) -> list[str]:
+        groups: dict[str, list[str]] = {}
+        for path, name in sorted(self.imported.items()):
+            module, _, original = path.rpartition(".")
+            groups.setdefault(module, []).append(original if original == name else f"{original} as {name}")
+        lines = [f"from {module} import {', '.join(names)}" for module, names in sorted(groups.items())]
+        return (["import datetime", ""] if self.uses_datetime else []) + lines
+
+    def _head(self) -> list[str]:
+        text = str(self.pipeline.arguments.get("description") or self.pipeline.dag_id)
+        quoted = f'"""{text}."""'
+        try:
+            plain = ast.literal_eval(quoted) == f"{text}."
+        except (SyntaxError, ValueError):
+            plain = False
+        left_out = [key for key in ("triggers", "profiles") if getattr(self.pipeline, key)]
+        notes = [f"# {key}: of the pipeline are not part of a hand-written Dag" for key in left_out]
+        return [quoted if plain else repr(text), "", *notes, *([""] if notes else [])]
+
+    # -- the Dag -------------------------------------------------------------------------------------------------
+
+    def _dag_arguments(self) -> list[str]:
+        pipeline = self.pipeline
+        lines = [f"dag_id={pipeline.dag_id!r},", f"schedule={self._schedule(pipeline.schedule)},"]
+        lines += [f"{key}={self._argument(key, value)}," for key, value in pipeline.arguments.items()]
+        if pipeline.params:
+            lines.append("params={")
+            lines += [f"    {name!r}: {self._param(schema)}," for name, schema in pipeline.params.items()]
+            lines.append("},")
+        return lines
+
+    def _defaults(self) -> list[str]:
+        if not any(task.is_step for task in self.pipeline.tasks):
+            return []
+        lines = [f"    {key!r}: {self._plain(value)}," for key, value in STEP_DEFAULTS.items()]
+        return ["", "# only faults of the system are tried again", "STEP = {", *lines, "}"]
+
+    def _schedule(self, schedule: Any) -> str:
+        if not isinstance(schedule, Mapping):
+            return repr(schedule)
+        values = ", ".join(f"{key}={self._plain(value)}" for key, value in (schedule.get("with") or {}).items())
+        return f"{self._name(schedule['uses'])}({values})"
+
+    def _param(self, schema: Mapping[str, Any]) -> str:
+        parts = [repr(schema["default"])] if "default" in schema else []
+        rest = {key: value for key, value in schema.items() if key != "default"}
+        named = {key: value for key, value in rest.items() if key.isidentifier() and not keyword.iskeyword(key)}
+        parts += [f"{key}={value!r}" for key, value in named.items()]
+        if other := {key: value for key, value in rest.items() if key not in named}:
+            parts.append(f"**{other!r}")
+        return f"{self._name('airflow.sdk.Param')}({', '.join(parts)})"
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    def _task(self, task: Task) -> list[str]:
+        operator = self._name(operator_path(task) or _EMPTY)
+        lines = [f"{self.variables[task.id]} = {operator}(", f"    task_id={task.id!r},"]
+        lines += [f"    {key}={self._value(value, step=task.is_step)}," for key, value in task.config.items()]
+        given = task.arguments
+        if task.is_step and not STEP_DEFAULTS.keys() & given.keys():
+            lines.append("    **STEP,")
+        elif task.is_step:
+            given = {**STEP_DEFAULTS, **given}
+        lines += [f"    {key}={self._argument(key, value)}," for key, value in given.items()]
+        if task.is_step:
+            lines.append(f"    folder={self.pipeline.folder.resolve().name!r},")
+            places = {"profile": task.profile, "preferred": task.preferred}
+            lines += [f"    {key}={value!r}," for key, value in places.items() if value is not None]
+        return [*lines, ")"]
+
+    def _argument(self, key: str, value: Any) -> str:
+        """Return a Dag's or a task's own argument, which Airflow never renders."""
+        if key.startswith("on_") and key.endswith("_callback"):
+            return "[" + ", ".join(self._name(path) for path in ([value] if isinstance(value, str) else value)) + "]"
+        if key in ("inlets", "outlets"):
+            return "[" + ", ".join(f"{self._name('airflow.sdk.Asset')}({address!r})" for address in value) + "]"
+        return self._plain(value)
+
+    def _value(self, value: Any, *, step: bool) -> str:
+        """Return a value of ``with:``."""
+        if isinstance(value, Reference):
+            key = "" if value.key is None else f"[{value.key!r}]"
+            return f"{self.variables[value.task]}.output{key}"
+        if isinstance(value, Template):
+            return repr(value.text)
+        if isinstance(value, Constant):
+            return self._literal(value.value) if _is_read_as_more(value.value, step=step) else self._plain(value.value)
+        if isinstance(value, Mapping):
+            items = (f"{key!r}: {self._value(item, step=step)}" for key, item in value.items())
+            return "{" + ", ".join(items) + "}"
+        if isinstance(value, (list, tuple)):
+            return "[" + ", ".join(self._value(item, step=step) for item in value) + "]"
+        return self._literal(value) if _is_read_as_more(value, step=step) else self._plain(value)
+
+    def _literal(self, value: Any) -> str:
+        return f"{self._name('airflow.sdk.literal')}({self._plain(value)})"
+
+    def _plain(self, value: Any) -> str:
+        if isinstance(value, datetime.timedelta):
+            self.uses_datetime = True
+            return f"datetime.timedelta(seconds={value.total_seconds():g})"
+        if isinstance(value, (datetime.datetime, datetime.date)):
+            self.uses_datetime = True
+            return f"datetime.{type(value).__name__}.fromisoformat({value.isoformat()!r})"
+        if isinstance(value, Mapping):
+            return "{" + ", ".join(f"{key!r}: {self._plain(item)}" for key, item in value.items()) + "}"
+        if isinstance(value, (list, tuple)):
+            return "[" + ", ".join(self._plain(item) for item in value) + "]"
+        return repr(value)
+
+
+def _is_read_as_more(value: Any, *, step: bool) -> bool:
+    """Whether a hand-written Dag would see a template, a template file or a marker in a literal value."""
+    if isinstance(value, str):
+        return _LOOKS_RENDERED.search(value) is not None
+    if isinstance(value, Mapping):
+        marked = step and any(str(key).startswith("$") for key in value)
+        return marked or any(_is_read_as_more(item, step=step) for item in value.values())
+    return isinstance(value, (list, tuple)) and any(_is_read_as_more(item, step=step) for item in value)
