@@ -22,7 +22,8 @@ import pytest
 from edgewright.cli.stack.processes import listening
 from edgewright.cli.stack.state import StackState
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+# each starts and stops whole stacks; what `make test` needs of one is in tests/stack
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 EDGEWRIGHT = Path(sys.executable).parent / "edgewright"

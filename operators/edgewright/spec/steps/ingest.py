@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from edgewright.spec.steps.base import Fraction, StepConfig
 
+_WITH_PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*:[^/?#@]*@")
+
+
+def _without_password(address: str) -> str:
+    """Refuse an address that holds a password: a pipeline's text stands in Airflow, in the store and in git."""
+    if _WITH_PASSWORD.match(address):
+        raise ValueError("an address must not hold a password; give credentials by the environment")
+    return address
+
+
 Source = Annotated[
     str,
+    AfterValidator(_without_password),
     Field(
         min_length=1,
         description="A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address.",
