@@ -19,7 +19,6 @@ ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements" / "airflow34.txt"
 DESCRIBE = Path(__file__).with_name("describe.py")
 OURS = "edgewright.factory.importer.PipelineImporter"
-THEIRS = "airflow.sdk.importers.yaml_importer.YamlDagImporter"
 
 
 @dataclass
@@ -53,9 +52,9 @@ class Airflow:
         assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
         return ended.stdout
 
-    def airflow(self, *arguments: str, **settings: str) -> str:
+    def airflow(self, *arguments: str, importer: str | None = OURS, **settings: str) -> str:
         """Run Airflow's command line."""
-        return self.run("-m", "airflow", *arguments, **settings)
+        return self.run("-m", "airflow", *arguments, importer=importer, **settings)
 
     def describe(self, *arguments: str | Path, importer: str = OURS, **settings: str) -> dict[str, Any]:
         """Return the answer of describe.py."""

@@ -52,7 +52,7 @@ def bag(root: Path, paths: list[Path]) -> dict[str, Any]:
         answer["errors"] |= found.import_errors
         for dag_id, dag in found.dags.items():
             answer["dags"][dag_id] = describe(dag)
-            answer["files"][dag_id] = [dag.fileloc, dag.relative_fileloc, dag.bundle_name]
+            answer["files"][dag_id] = [dag.fileloc, dag.relative_fileloc, getattr(dag, "bundle_name", None)]
         for dag_id, code in getattr(found, "dag_source_codes", {}).items():
             answer["sources"][dag_id] = [code.language, code.source_code]
     return answer
