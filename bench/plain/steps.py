@@ -51,6 +51,14 @@ def validate(work: str) -> str:
     return work
 
 
+def _place() -> str | None:
+    """Where MLflow keeps the files: beside a database; a server decides by itself."""
+    address = os.environ["MLFLOW_TRACKING_URI"]
+    return (
+        Path(address.removeprefix("sqlite:///")).with_name("files").as_uri() if address.startswith("sqlite") else None
+    )
+
+
 def _parts(work: str) -> tuple[Any, Any]:
     import pandas as pd
 
@@ -73,7 +81,7 @@ def train(work: str) -> str:
     (Path(work) / "model.pkl").write_bytes(pickle.dumps(model))
     client = MlflowClient()
     found = client.get_experiment_by_name("plain")
-    experiment = found.experiment_id if found else client.create_experiment("plain")
+    experiment = found.experiment_id if found else client.create_experiment("plain", _place())
     run = client.create_run(experiment)
     client.log_param(run.info.run_id, "alpha", 0.001)
     client.log_metric(run.info.run_id, "train_accuracy", model.score(data[features], data[LABEL]))

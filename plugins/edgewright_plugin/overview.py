@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from edgewright.errors import EdgewrightError
 from edgewright.installation import Installation
+from edgewright.spec.steps.evaluate import METRICS
 
 TAG = "edgewright"
 #: Versions that are shown of each model, the newest first.
@@ -103,7 +104,8 @@ def models(installation: Installation) -> list[dict[str, Any]]:
 
 
 def _version(version: Any) -> dict[str, Any]:
-    metrics = {k.removeprefix("metric."): v for k, v in version.tags.items() if k.startswith("metric.")}
+    # what was measured on held-out rows; the rest (training, each variant) stands in MLflow and in the model card
+    metrics = {name: version.tags[f"metric.{name}"] for name in METRICS if f"metric.{name}" in version.tags}
     return {
         "version": version.version,
         "aliases": list(version.aliases),

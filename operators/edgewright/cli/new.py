@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -43,7 +44,12 @@ def command(name: str, data: Path | None, label: str | None, dags: Path, descrip
     folder = dags / name
     if folder.exists():
         raise ConfigError(f"{folder} is there already", hint="choose another name, or remove it first")
-    _write(folder, name, data, label, _is_class([row[columns.index(label)] for row in rows]), description)
+    by_name = {column: [row[place] for row in rows] for place, column in enumerate(columns)}
+    left_out = [column for column in columns if column != label and not _is_useful(by_name[column])]
+    kept = [column for column in columns if column not in left_out] if left_out else []
+    _write(folder, name, data, label, _is_class(by_name[label]), description, kept)
+    if left_out:
+        click.echo(f"left out: {', '.join(left_out)} (text with gaps or with many different values); see columns:")
     click.echo(f"made {folder}: pipeline.yaml, model.py, {data.name}")
     click.echo(f"next: edgewright run {folder / 'pipeline.yaml'}")
 
@@ -71,6 +77,21 @@ def _is_class(values: list[str]) -> bool:
     return len(found) <= 50 and not any(_is_decimal(value) for value in found)
 
 
+def _is_useful(values: list[str]) -> bool:
+    """Whether a column can be a feature as it is: numbers, or text with few different values and without gaps."""
+    if all(_is_number(value) for value in values if value):
+        return any(values)
+    return all(values) and len(set(values)) <= min(20, len(values) // 2)
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_decimal(value: str) -> bool:
     try:
         return not float(value).is_integer()
@@ -78,16 +99,14 @@ def _is_decimal(value: str) -> bool:
         return False
 
 
-def _write(folder: Path, name: str, data: Path, label: str, is_class: bool, description: str) -> None:
+def _write(folder: Path, name: str, data: Path, label: str, is_class: bool, description: str, kept: list[str]) -> None:
     classes = {
-        "module": "linear_model",
         "estimator": "LogisticRegression",
         "arguments": "max_iter=1000, random_state=seed",
         "gate": 'accuracy: ">= 0.5"',
         "stratify": ", stratify: true",
     }
     numbers = {
-        "module": "linear_model",
         "estimator": "Ridge",
         "arguments": "random_state=seed",
         "gate": 'r2: ">= 0"',
@@ -95,8 +114,9 @@ def _write(folder: Path, name: str, data: Path, label: str, is_class: bool, desc
     }
     values = {
         "name": name,
-        "source": data.name,
-        "label": label,
+        "source": json.dumps(data.name),
+        "label": json.dumps(label),
+        "columns": f"\n      columns: {json.dumps(kept)}" if kept else "",
         "description": description or f"Predicts {label}",
         **(classes if is_class else numbers),
     }

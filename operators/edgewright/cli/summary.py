@@ -50,7 +50,12 @@ def _common(summary: Document, task: str, result: Mapping[str, Any]) -> None:
         summary["cached"].append({"task": task, "from": result["cache"]["reused_from"]["run_id"]})
     for name, ref in result["outputs"].items():
         if ref["kind"] == "report":
-            summary["reports"][task if name == "report" else f"{task}.{name}"] = ref["uri"]
+            summary["reports"][task if name == "report" else f"{task}.{name}"] = _page(ref)
+
+
+def _page(ref: Mapping[str, Any]) -> str:
+    page = ref["meta"].get("page")
+    return f"{ref['uri']}/{page}" if page else str(ref["uri"])
 
 
 def _dataset(summary: Document, result: Mapping[str, Any]) -> None:

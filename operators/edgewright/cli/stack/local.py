@@ -150,7 +150,20 @@ class LocalStack:
                 state.stopping = True
                 state.save()
                 stop(state, say=self.say)
+            self._forget_addresses(state)
             state.forget()
+
+    def _forget_addresses(self, state: StackState) -> None:
+        """Let what runs here from now on use its own registry, not the server that is gone."""
+        if not (self.home / "installation.yaml").is_file():
+            return
+        written = Installation.load({"EDGEWRIGHT_HOME": str(self.home)})
+        gone = set(state.urls.values())
+        if written.tracking_uri in gone:
+            written.tracking_uri = f"sqlite:///{self.home / 'mlflow.db'}"
+        written.services = {name: service for name, service in written.services.items() if service.url not in gone}
+        written.urls = {name: url for name, url in written.urls.items() if url not in gone}
+        written.save()
 
     # -- starting ----------------------------------------------------------------------------------------------
 

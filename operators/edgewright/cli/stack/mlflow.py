@@ -14,7 +14,7 @@ def command(home: Path, port: int) -> list[str]:
     return [
         str(Path(sys.executable).parent / "mlflow"), "server",
         "--host", HOST, "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}",
+        "--backend-store-uri", f"sqlite:///{home / 'mlflow-server.db'}",  # runs without a stack have mlflow.db
         "--artifacts-destination", str(home / "mlartifacts"), "--serve-artifacts",
         "--uvicorn-opts", "--timeout-worker-healthcheck 60",
     ]  # fmt: skip
