@@ -56,7 +56,7 @@ class Airflow:
         """Run Airflow's command line."""
         return self.run("-m", "airflow", *arguments, importer=importer, **settings)
 
-    def describe(self, *arguments: str | Path, importer: str = OURS, **settings: str) -> dict[str, Any]:
+    def describe(self, *arguments: str | Path, importer: str | None = OURS, **settings: str) -> dict[str, Any]:
         """Return the answer of describe.py."""
         answer: dict[str, Any] = json.loads(
             self.run(DESCRIBE, *arguments, importer=importer, **settings).strip().splitlines()[-1]

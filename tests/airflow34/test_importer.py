@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,19 @@ def test_the_dag_processor_stores_dags_and_import_errors(
     assert [line.split(": ")[0] for line in errors[0][1].splitlines()] == [
         "broken.yaml:2:1", "broken.yaml:4:19", "broken.yaml:5:13",
     ]  # fmt: skip
+
+
+def test_a_pipeline_in_an_archive_is_refused_by_name(airflow34: Any, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.writestr("p.yaml", "dag_id: zipped\ntasks: [{id: only}]\n")
+    importer = {
+        "classpath": "airflow.sdk.importers.zip_importer.ZipImporter",
+        "kwargs": {"internal_importers": [{"classpath": OURS}]},
+    }
+    settings = {"AIRFLOW__DAG_PROCESSOR__DAG_IMPORTER_CONFIGS": json.dumps([importer])}
+    found = airflow34.describe("bag", tmp_path, tmp_path, importer=None, **settings)
+    assert found["dags"] == {}
+    assert "a pipeline cannot stand in an archive" in found["errors"]["archive.zip/p.yaml"]
 
 
 def _bundle(folder: Path, **more: Any) -> dict[str, str]:

@@ -109,3 +109,50 @@ def test_added_removed_and_schedule() -> None:
     assert str(plan.dag[0]) == "schedule: '0 3 * * 0' -> '@daily'"
     assert compare(None, PIPELINE).state == "added"
     assert compare(PIPELINE, None).state == "removed"
+
+
+def test_airflow_yaml_names_what_it_cannot_say() -> None:
+    text = airflow_yaml(
+        replace(
+            change("end", arguments={"on_failure_callback": "a.b.c", "retries": 1}),
+            params={"must": {"type": "string"}},
+            triggers=({"kafka": {"topic": "t"}},),
+        )
+    )
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        "# left out, Airflow's YAML has no words for it: triggers",
+        "# left out, Airflow's YAML has no words for it: end.on_failure_callback",
+        "# params.must must be given; here it is null",
+        "# params have their defaults only; Airflow's YAML has no types for them",
+    ]
+    end = yaml.safe_load(text)["tasks"][-1]
+    assert end == {"id": "end", "needs": ["say"], "retries": 1}
+
+
+def test_python_gives_every_name_once_and_keeps_literals() -> None:
+    tasks = (
+        Task("a-b", "ingest", config={"source": "{{ kept }}.csv"}, is_step=True, profile="gpu"),
+        Task("a_b", "one.Operator", ("a-b",), {"x": Constant(True), "sql": "query.sql"}),
+        Task("class", "two.Operator", (), {"x": Reference("a_b", "k")}, {"on_failure_callback": ["m.f"]}),
+        Task("DAG", None, (), {}, {"outlets": ["s3://bucket"]}),
+    )
+    schedule = {"uses": "my.Timetable", "with": {"cron": "0 0 * * *"}}
+    text = python(replace(PIPELINE, tasks=tasks, schedule=schedule, params={"p": {"type": "string", "not": {}}}))
+    ast.parse(text)
+    for part in (
+        "from one import Operator\n",
+        "from two import Operator as Operator_\n",
+        "schedule=Timetable(cron='0 0 * * *')",
+        "Param(type='string', **{'not': {}})",
+        "source=literal('{{ kept }}.csv')",
+        "profile='gpu'",
+        "a_b_ = Operator(",
+        "x=True",
+        "sql=literal('query.sql')",
+        "t_class = Operator_(",
+        "x=a_b_.output['k']",
+        "on_failure_callback=[f]",
+        "t_DAG = EmptyOperator(",
+        "outlets=[Asset('s3://bucket')]",
+    ):
+        assert part in text
