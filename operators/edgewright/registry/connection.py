@@ -37,7 +37,10 @@ _LIMITS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_START_HINT = "start it with `edgewright up`; after a stack that broke, `edgewright down` goes back to the local registry; or `mlflow server --host 127.0.0.1 --port {port}`; then try again"
+_START_HINT = (
+    "start it with `edgewright up`, or `mlflow server --host 127.0.0.1 --port {port}`; then try again "
+    "(after a stack that broke, `edgewright down` goes back to the local registry)"
+)
 _USER_CODES = ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "BAD_REQUEST", "UNAUTHENTICATED")
 
 
