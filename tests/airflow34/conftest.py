@@ -82,11 +82,11 @@ def _make(uv: str, place: Path) -> None:
             [uv, "pip", "install", "--quiet", "--python", str(temporary / "bin" / "python"), "--require-hashes",
              "--no-deps", "-r", str(LOCK)],
         ):  # fmt: skip
-            ended = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=230, check=False)
             if ended.returncode:
                 pytest.skip(f"Airflow 3.4 cannot be installed here: {ended.stderr.strip()[-300:]}")
     except subprocess.TimeoutExpired:
-        pytest.skip("Airflow 3.4 cannot be installed here: no end after 280 s")
+        pytest.skip("Airflow 3.4 cannot be installed here: no end after 230 s")
     temporary.rename(place)
 
 
