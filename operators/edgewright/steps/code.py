@@ -199,9 +199,9 @@ def importable(folder: Path) -> Iterator[None]:
 
 
 def _forget_modules(folder: Path, keep: set[str]) -> None:
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if name not in keep and file and Path(file).is_relative_to(folder):
+    for name in sys.modules.keys() - keep:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).is_relative_to(folder):
             del sys.modules[name]
 
 
