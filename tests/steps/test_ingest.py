@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import http.server
 import json
 import os
 import threading
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -281,7 +283,9 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
-    client.create_bucket(Bucket="raw", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    # the server's memory is this process's: an earlier test may have made the bucket
+    with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
+        client.create_bucket(Bucket="raw", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     yield client
     server.stop()
     import s3fs
@@ -296,6 +300,33 @@ def test_s3_is_read_and_cached_by_version(run_step: Any, bucket: Any) -> None:
     assert run_step("ingest", config, run="r2").cache.hit
     with pytest.raises(DataError, match="no such object"):
         run_step("ingest", {"source": "s3://raw/none.csv"}, run="r3")
+
+
+@pytest.mark.parametrize("form", ["uri", "json"])
+def test_s3_with_the_credentials_of_a_connection(
+    run_step: Any, bucket: Any, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    bucket.put_object(Bucket="raw", Key="heart.csv", Body=CLEVELAND.read_bytes())
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    config = {"source": "s3://raw/heart.csv", "label": "num", "connection": "raw_store"}
+    with pytest.raises(ConfigError, match="no connection 'raw_store'"):
+        run_step("ingest", config)
+    extra = {"endpoint_url": endpoint, "region_name": "eu-west-1"}
+    if form == "uri":
+        text = f"aws://key:s%2Fcret@/?{urllib.parse.urlencode(extra)}"
+    else:
+        text = json.dumps({"conn_type": "aws", "login": "key", "password": "s/cret", "extra": extra})
+    monkeypatch.setenv("AIRFLOW_CONN_RAW_STORE", text)
+    result = run_step("ingest", config, run="r2")
+    assert opened(result).manifest["rows"] == 303
+    assert "cret" not in json.dumps(result.model_dump(mode="json"))
+
+
+def test_a_connection_for_a_plain_file_is_refused(run_step: Any, cleveland: Path) -> None:
+    with pytest.raises(ConfigError, match="connection is for s3:// sources"):
+        run_step("ingest", {"source": "cleveland.csv", "connection": "x"})
 
 
 def test_the_result_document_says_what_was_made(run_step: Any, cleveland: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from edgewright.artifacts.digest import digest_json, sha256_file
 from edgewright.errors import ConfigError, EdgewrightError, Fault, GateFailed, Skipped, UserFault
 from edgewright.operators.compat import RETURN_KEY, StepPartial, dag_of, is_unmapped, operator_class_of
+from edgewright.operators.connections import connection_in_environment
 from edgewright.operators.links import ArtifactsLink, MlflowLink, ReportLink
 from edgewright.operators.values import pull, returned, to_markers
 from edgewright.spec.code import EntryPoints
@@ -237,7 +238,7 @@ class StepOperator(BaseOperator):
         except EdgewrightError as error:
             self._end(error)
         try:
-            with heard("edgewright.steps") as lines:
+            with heard("edgewright.steps") as lines, connection_in_environment(request.config.get("connection")):
                 result = execute(request)
         except EdgewrightError as error:
             self._keep_failed(request, context)

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlparse, urlunparse
 from edgewright.artifacts.digest import sha256_file
 from edgewright.errors import DataError, EdgewrightError, Unavailable
 from edgewright.spec.steps.ingest import IngestConfig
+from edgewright.steps.connections import object_store_options
 from edgewright.steps.context import StepContext
 
 _BLOCK = 1 << 20
@@ -49,7 +50,7 @@ def _identity(address: str, context: StepContext) -> dict[str, Any] | None:
         return {"sha256": sha256_file(local)}
     if address.startswith(("http://", "https://")):
         return _http_identity(address)
-    return _object_identity(address)
+    return _object_identity(address, context)
 
 
 def shown(address: str) -> str:
@@ -168,8 +169,8 @@ def _check_status(status: int, reason: str, where: str) -> None:
 # -- object stores ---------------------------------------------------------------------------------------------
 
 
-def _object_identity(address: str) -> dict[str, Any] | None:
-    info = _with_object_store(address, lambda system, path: system.info(path))
+def _object_identity(address: str, context: StepContext) -> dict[str, Any] | None:
+    info = _with_object_store(address, context, lambda system, path: system.info(path))
     for key in ("VersionId", "ETag", "etag"):
         if info.get(key) not in (None, "null"):
             return {key.lower(): str(info[key]).strip('"'), "size": info.get("size")}
@@ -190,16 +191,17 @@ def _download_object(address: str, target: Path, context: StepContext) -> None:
         if total is not None and done != total:
             raise Unavailable(f"the download broke off after {done:,} of {total:,} bytes", where=shown(address))
 
-    _with_object_store(address, copy)
+    _with_object_store(address, context, copy)
 
 
-def _with_object_store(address: str, action: Callable[[Any, str], Any]) -> Any:
+def _with_object_store(address: str, context: StepContext, action: Callable[[Any, str], Any]) -> Any:
     """Call an action with the file system of an address; its errors become ours."""
     import fsspec
 
     where = shown(address)
     try:
-        system, path = fsspec.core.url_to_fs(address)
+        options = object_store_options(context.request.config.get("connection"))
+        system, path = fsspec.core.url_to_fs(address, **options)
         system.invalidate_cache()  # a listing from before would hide that the object changed
         return action(system, path)
     except EdgewrightError:

@@ -79,6 +79,9 @@ class IngestConfig(StepConfig):
     def _fits_together(self) -> IngestConfig:
         if self.split and self.split.stratify and not self.label:
             raise ValueError("split.stratify needs a label")
+        addresses = [address for address in (self.source, self.holdout) if address]
+        if self.connection and not any(address.startswith("s3://") for address in addresses):
+            raise ValueError("connection is for s3:// sources")
         if self.columns is not None:
             if not self.columns or len(set(self.columns)) < len(self.columns):
                 raise ValueError("columns must name at least one column, and each only once")
