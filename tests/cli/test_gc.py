@@ -99,3 +99,11 @@ def test_wrong_ages_are_usage(workplace):
     done = workplace.call("gc", "--older-than", "soon")
     assert done.returncode == 2
     assert "write 12h, 30d or 8w" in done.stderr
+
+
+def test_nothing_goes_while_the_stacks_registry_is_away(old):
+    (old.home / "mlflow-server.db").touch()
+    done = old.call("gc", "--yes", "--keep-runs", "0")
+    assert done.returncode == 69
+    assert "edgewright up" in done.stderr
+    assert (old.home / "store" / "runs" / "bracelet" / "old").exists()

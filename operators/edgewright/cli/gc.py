@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgewright.errors import Unavailable
+
 if TYPE_CHECKING:
     from edgewright.artifacts.gc import Report
+    from edgewright.installation import Installation
 
 _AGE = re.compile(r"^(\d+)([hdw])$")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -48,6 +51,7 @@ def command(
     installation = Installation.load()
     store = ArtifactStore(root or installation.store)
     # an answer is needed even for showing: what it protects would be shown as removable otherwise
+    _demand_all_registries(installation)
     keep = registered_digests(installation.tracking_uri)
     report = plan(store, keep, Policy(older_than=older_than, keep_runs=keep_runs))
     if yes:
@@ -57,6 +61,18 @@ def command(
         print_json({"removed": yes, "removals": removals, "bytes": report.size, "kept": report.kept})
     else:
         click.echo(report_text(report, removed=yes))
+
+
+def _demand_all_registries(installation: Installation) -> None:
+    """Refuse to guess: the stack's own registry needs artifacts too, and only its server can say which."""
+    from edgewright.cli.stack.mlflow import DATABASE
+
+    if (installation.home / DATABASE).exists() and not installation.tracking_uri.startswith("http"):
+        raise Unavailable(
+            "the stack has a registry of its own, which does not answer while the stack is down",
+            where=str(installation.home / DATABASE),
+            hint="start it: edgewright up",
+        )
 
 
 def registered_digests(tracking_uri: str) -> set[str]:

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from edgewright.cli.stack.ports import HOST
 
+#: The server's database; runs without a stack have one of their own, because the two keep files in different ways.
+DATABASE = "mlflow-server.db"
+
 
 def command(home: Path, port: int) -> list[str]:
     """Return the server's command line."""
     return [
         str(Path(sys.executable).parent / "mlflow"), "server",
         "--host", HOST, "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{home / 'mlflow-server.db'}",  # runs without a stack have mlflow.db
+        "--backend-store-uri", f"sqlite:///{home / DATABASE}",
         "--artifacts-destination", str(home / "mlartifacts"), "--serve-artifacts",
         "--uvicorn-opts", "--timeout-worker-healthcheck 60",
     ]  # fmt: skip
