@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import math
 import operator
 import re
@@ -239,24 +238,3 @@ def _deep_misfit(value: Any, schema: Mapping[str, Any]) -> str | None:
     except Exception as fault:  # a schema may refer to what is not there, or hold a wrong pattern
         return f"cannot be checked: {type(fault).__name__}: {fault}".splitlines()[0]
     return None if error is None else f"does not fit: {error.message}"
-
-
-def from_text(text: str, schema: Mapping[str, Any]) -> Any:
-    """Return a param's typed value from a command line's text.
-
-    Raises:
-        ValueError: the text does not fit; says why.
-    """
-    types = schema.get("type")
-    names = types if isinstance(types, list) else [types] if types else []
-    value: Any = text
-    if "string" not in names:
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-    elif "null" in names and text in ("", "null"):
-        value = None
-    if (problem := misfit(value, schema)) is not None:
-        raise ValueError(problem)
-    return value
