@@ -10,7 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
-from edgewright.cli.local import LocalRunner, RunOutcome
+from edgewright.cli.local import LocalRunner
+from edgewright.cli.outcome import RunOutcome
 from edgewright.cli.rules import RULES, decide
 from edgewright.errors import ConfigError, NotFound, UserCodeError
 from edgewright.installation import Installation

@@ -35,6 +35,10 @@ def _is_free(document: dict[str, Any], path: tuple[Any, ...]) -> bool:
         return True
     if path[0] == "schedule" and "with" in path[:-1]:
         return True
+    if "extra" in path[:-1] or (path[0] == "notify" and "with" in path[:-1]):
+        return True
+    if "for_each" in path[:-2] and path[-1] == "word":
+        return True  # an item's part that no argument takes
     return path[0] in ("tasks", "templates") and "with" in path[:-1] and not _uses_a_step(document, path)
 
 
@@ -118,7 +122,10 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-_task_keys = st.sampled_from(["id", "uses", "needs", "extends", "with", "run", "profile", "retries", "cache", "pool"])
+_task_keys = st.sampled_from([
+    "id", "uses", "needs", "extends", "with", "run", "profile", "retries", "cache", "pool", "tasks", "for_each",
+    "best_of", "setup", "teardown", "outlets",
+])  # fmt: skip
 _values = _json | st.sampled_from(["ingest", "train", "a", "b", ["a"], {"$x": "a"}, {"source": "data.csv"}, "local"])
 _tasks = st.lists(st.dictionaries(_task_keys, _values, max_size=5) | _json, max_size=4)
 _documents = st.fixed_dictionaries(
@@ -126,6 +133,7 @@ _documents = st.fixed_dictionaries(
     optional={
         "dag_id": _values, "schedule": _values, "params": _values, "templates": st.dictionaries(st.just("a"), _values),
         "tasks": _tasks | _json, "triggers": _values, "profiles": _values, "start_date": _values, "tags": _values,
+        "notify": _values,
     },
 )  # fmt: skip
 

@@ -33,7 +33,11 @@ RESULTS: dict[str, Any] = {
 
 def resolve(step: str, config: dict[str, Any], **params: Any) -> dict[str, Any]:
     return resolve_config(
-        step, config, result_of=RESULTS.__getitem__, render=lambda text: f"rendered {text}", params=params
+        step,
+        config,
+        result_of=lambda reference: RESULTS[reference.task],
+        render=lambda text: f"rendered {text}",
+        params=params,
     )
 
 

@@ -11,105 +11,24 @@ import contextlib
 import datetime
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.cli.limits import retry_delay, time_limit, worth_retrying
+from edgewright.cli.outcome import RunOutcome, TaskOutcome
 from edgewright.cli.params import complete
-from edgewright.cli.rules import State, decide
+from edgewright.cli.rules import State, Verdict, decide
 from edgewright.cli.selection import check_honoured, claim_run_id, select
 from edgewright.cli.source import source_of
 from edgewright.cli.templates import render, run_context
 from edgewright.errors import ConfigError, EdgewrightError, Skipped
 from edgewright.installation import Installation
-from edgewright.spec.pipeline import Constant, Pipeline, Reference, Task
+from edgewright.spec.markers import item_at, pure_item, pure_param
+from edgewright.spec.pipeline import Best, Constant, ForEach, Pipeline, Reference, Task, Template
 from edgewright.steps.contract import Identity, StepRequest
 from edgewright.steps.execute import execute
-from edgewright.steps.request import pure_param, resolve_config
-
-
-@dataclass
-class TaskOutcome:
-    """How one task ended.
-
-    Attributes:
-        task: The task.
-        state: As Airflow names it.
-        duration: Seconds, all tries together.
-        tries: How often it was tried.
-        value: What its XCom would hold: a step's result document, or an operator's return value.
-        result: The step's result document, also of one that failed, if it got that far.
-        error: Why it failed.
-        reason: Why it was skipped.
-    """
-
-    task: Task
-    state: State
-    duration: float = 0.0
-    tries: int = 1
-    value: Any = None
-    result: dict[str, Any] | None = None
-    error: Exception | None = None
-    reason: str = ""
-
-    @property
-    def cached(self) -> bool:
-        """Whether an earlier result was reused."""
-        return bool(self.result and self.result["cache"]["hit"])
-
-    def document(self) -> dict[str, Any]:
-        """Return the outcome as JSON."""
-        return {
-            "task_id": self.task.id,
-            "uses": self.task.uses,
-            "state": self.state,
-            "duration": round(self.duration, 4),
-            "tries": self.tries,
-            "cached": self.cached,
-            "reason": self.reason or None,
-            "error": None if self.error is None else str(self.error),
-            "result": self.result,
-            "value": None if self.task.is_step else self.value,
-        }
-
-
-@dataclass
-class RunOutcome:
-    """How a run ended.
-
-    Attributes:
-        dag_id: The pipeline.
-        run_id: The run.
-        params: Its params.
-        tasks: The tasks that were asked for, in the order in which they came.
-        duration: Seconds.
-    """
-
-    dag_id: str
-    run_id: str
-    params: dict[str, Any] = field(default_factory=dict)
-    tasks: list[TaskOutcome] = field(default_factory=list)
-    duration: float = 0.0
-
-    @property
-    def failed(self) -> list[TaskOutcome]:
-        """The tasks that failed themselves."""
-        return [outcome for outcome in self.tasks if outcome.state == "failed"]
-
-    @property
-    def state(self) -> Literal["success", "failed"]:
-        """``failed`` as soon as one task failed."""
-        return "failed" if self.failed else "success"
-
-    @property
-    def results(self) -> list[dict[str, Any]]:
-        """Result documents of all steps that got so far."""
-        return [outcome.result for outcome in self.tasks if outcome.result]
-
-    def task(self, task_id: str) -> TaskOutcome:
-        """Return a task's outcome by id."""
-        return next(outcome for outcome in self.tasks if outcome.task.id == task_id)
+from edgewright.steps.mapping import choose, items_of_mapping, label
+from edgewright.steps.request import resolve_config
 
 
 class Progress(Protocol):
@@ -170,7 +89,9 @@ class LocalRunner:
         self.run_id = run_id or ""
         self._progress = progress
         self._outcomes: dict[str, TaskOutcome] = {}
-        self._pushed: dict[tuple[str, str], Any] = {}
+        self._pushed: dict[tuple[str, str, int], Any] = {}
+        self._items: dict[str, list[Any]] = {}
+        self._now: tuple[int, Any] | None = None  # map index and item of the instance at hand
         self._to_skip: set[str] = set()
 
     def run(self) -> RunOutcome:
@@ -203,13 +124,60 @@ class LocalRunner:
             return TaskOutcome(task, "skipped", tries=0, reason="left out by --skip")
         if task.id in self._to_skip:
             return TaskOutcome(task, "skipped", tries=0, reason="a task before it chose another branch")
-        states = {name: self._outcomes[name].state for name in task.needs if name in self._outcomes}
-        verdict = decide(str(self._arguments(task).get("trigger_rule", "all_success")), states.values())
-        if verdict != "run":
-            bad = [name for name, state in states.items() if state != "success"]
-            reason = f"needs {', '.join(bad or states)}"
-            return TaskOutcome(task, verdict, tries=0, reason=reason)
-        return self._try(task)
+        owner, mapping = self._mapping_of(task)
+        if mapping is None:
+            return self._decided(task, None)
+        if owner not in self._items:
+            verdict = self._verdict(task, None)
+            if verdict is not None:
+                return verdict
+            try:
+                self._items[owner] = items_of_mapping(mapping, self._in_list, owner)
+            except ConfigError as error:
+                return TaskOutcome(task, "failed", error=error)
+        if not self._items[owner]:
+            return TaskOutcome(task, "skipped", tries=0, reason="there are no items")
+        instances = []
+        for index, item in enumerate(self._items[owner]):
+            self._now = (index, item)
+            outcome = self._decided(task, owner)
+            outcome.label = label(item)
+            instances.append(outcome)
+        self._now = None
+        return TaskOutcome.of_instances(task, instances)
+
+    def _mapping_of(self, task: Task) -> tuple[str, ForEach | None]:
+        """Return what a task runs once for each of, and the id of the task or group that says so."""
+        if task.for_each is not None:
+            return task.id, task.for_each
+        group = self.pipeline.group(task.group) if task.group else None
+        while group is not None and group.for_each is None:
+            group = self.pipeline.group(group.parent) if group.parent else None
+        return (group.id, group.for_each) if group else ("", None)
+
+    def _decided(self, task: Task, owner: str | None) -> TaskOutcome:
+        return self._verdict(task, owner) or self._try(task)
+
+    def _verdict(self, task: Task, owner: str | None) -> TaskOutcome | None:
+        """Return how a task ends that its trigger rule does not let run; in a mapped group, instance by instance."""
+        states: dict[str, list[State]] = {}
+        for name in task.needs:
+            if (outcome := self._outcomes.get(name)) is None:
+                continue
+            inside = owner is not None and name.startswith(f"{owner}.") and outcome.instances
+            states[name] = [outcome.instances[self._now[0]].state] if inside and self._now else outcome.states
+        verdict = self._rule(task, states)
+        if verdict == "run":
+            return None
+        bad = [name for name, found in states.items() if set(found) != {"success"}]
+        return TaskOutcome(task, verdict, tries=0, reason=f"needs {', '.join(bad or states)}")
+
+    def _rule(self, task: Task, states: Mapping[str, list[State]]) -> Verdict:
+        if task.teardown is not None and "trigger_rule" not in self._arguments(task):
+            # it cleans up whatever became of the tasks between, if there is anything to clean up
+            return decide("all_success", [state for name in task.teardown for state in states.get(name, ())])
+        rule = str(self._arguments(task).get("trigger_rule", "all_success"))
+        return decide(rule, [state for found in states.values() for state in found])
 
     def _try(self, task: Task) -> TaskOutcome:
         clock = time.perf_counter()
@@ -226,7 +194,8 @@ class LocalRunner:
         return outcome
 
     def _once(self, task: Task, number: int) -> TaskOutcome:
-        identity = Identity(dag_id=self.pipeline.dag_id, run_id=self.run_id, task_id=task.id, try_number=number)
+        identity = Identity(dag_id=self.pipeline.dag_id, run_id=self.run_id, task_id=task.id, try_number=number,
+                            map_index=self._now[0] if self._now else -1)  # fmt: skip
         try:
             if task.uses and not task.is_step:
                 from edgewright.cli.operators_here import prepare_airflow
@@ -252,9 +221,9 @@ class LocalRunner:
             self.pipeline,
             task,
             config=self._resolved(task.config),
-            context={**self._context, "try_number": identity.try_number},
+            context={**self._context, **self._item_names(), "try_number": identity.try_number},
             pull=self.pull,
-            push=lambda key, value: self._pushed.__setitem__((task.id, key), value),
+            push=lambda key, value: self._pushed.__setitem__((task.id, key, identity.map_index), value),
         )
         self._to_skip |= outcome.skip
         return outcome.value
@@ -265,8 +234,9 @@ class LocalRunner:
             task.uses,
             self._without_operator_keys(task.config),
             result_of=self._value_of,
-            render=lambda text: render(text, {**self._context, "task": task}),
+            render=lambda text: render(text, {**self._context, **self._item_names(), "task": task}),
             params=self.params,
+            item=self._now[1] if self._now else None,
         )
         return StepRequest(
             step=task.uses,
@@ -302,17 +272,42 @@ class LocalRunner:
         if task_ids is None:
             found = [self.pull(name, key) for name in self._outcomes]
             return next((value for value in reversed(found) if value is not None), default)
-        if (task_ids, key) in self._pushed:
-            return self._pushed[task_ids, key]
+        if (task_ids, key, -1) in self._pushed:
+            return self._pushed[task_ids, key, -1]
         outcome = self._outcomes.get(task_ids)
         return outcome.value if outcome is not None and key == "return_value" else default
 
-    def _value_of(self, task_id: str) -> Any:
-        outcome = self._outcomes.get(task_id)
-        if outcome is None or outcome.state != "success":
-            state = "was not run" if outcome is None else f"ended {outcome.state}"
-            raise ConfigError(f"the output of task {task_id} is not there: it {state}")
-        return outcome.value
+    def _item_names(self) -> dict[str, Any]:
+        return {"item": self._now[1]} if self._now else {}
+
+    def _in_list(self, source: Reference | Template) -> Any:
+        """Return what ``for_each:`` takes its items from."""
+        if isinstance(source, Reference):
+            return self._reference(source)
+        return self.params[pure_param(source.text) or ""]
+
+    def _value_of(self, reference: Reference) -> Any:
+        """Return what a task made: a list for all instances of a mapped one."""
+        outcome = self._outcomes.get(reference.task)
+        if reference.items == "all" and outcome is not None:
+            return [one.value for one in outcome.instances if one.state == "success"]
+        chosen = self._instance(outcome, reference)
+        if chosen is None or chosen.state != "success":
+            state = "was not run" if chosen is None else f"ended {chosen.state}"
+            raise ConfigError(f"the output of task {reference.task} is not there: it {state}")
+        return chosen.value
+
+    def _instance(self, outcome: TaskOutcome | None, reference: Reference) -> TaskOutcome | None:
+        if outcome is None or not outcome.instances:
+            return outcome
+        return outcome.instances[self._index_of(reference)]
+
+    def _index_of(self, reference: Reference) -> int:
+        """Return which instance of a mapped task a reference means."""
+        if isinstance(reference.items, Best):
+            measured = self._outcomes[reference.items.task].instances
+            return choose(reference.items, [one.value if one.state == "success" else None for one in measured])
+        return self._now[0] if self._now else 0
 
     def _without_operator_keys(self, value: Any) -> Any:
         """Replace references to what an operator pushed under a key; results of steps know their keys themselves."""
@@ -325,11 +320,18 @@ class LocalRunner:
         return value
 
     def _reference(self, reference: Reference) -> Any:
-        value = self._value_of(reference.task)
+        if reference.items == "all":
+            indexes = [i for i, one in enumerate(self._outcomes[reference.task].instances) if one.state == "success"]
+            return [self._part(reference, value, index)
+                    for index, value in zip(indexes, self._value_of(reference), strict=True)]  # fmt: skip
+        value = self._value_of(reference)
+        return self._part(reference, value, -1 if reference.items is None else self._index_of(reference))
+
+    def _part(self, reference: Reference, value: Any, index: int) -> Any:
         if reference.key is None or reference.key == "return_value":
             return value
-        if (reference.task, reference.key) in self._pushed:
-            return self._pushed[reference.task, reference.key]
+        if (reference.task, reference.key, index) in self._pushed:
+            return self._pushed[reference.task, reference.key, index]
         if self.pipeline.task(reference.task).is_step:
             for place in ("outputs", "metrics", "tags"):
                 if reference.key in value[place]:
@@ -344,9 +346,12 @@ class LocalRunner:
         def resolve(value: Any) -> Any:
             if isinstance(value, Reference):
                 return Constant(self._reference(value))
-            name = pure_param(value.text) if hasattr(value, "text") else None
+            name = pure_param(value.text) if isinstance(value, Template) else None
             if name is not None and name in self.params:
                 return Constant(self.params[name])
+            path = pure_item(value.text) if isinstance(value, Template) else None
+            if path is not None and self._now is not None:
+                return Constant(_part_of_item(self._now[1], path, value.text))
             if isinstance(value, Mapping):
                 return {key: resolve(item) for key, item in value.items()}
             if isinstance(value, list):
@@ -359,3 +364,10 @@ class LocalRunner:
 
     def _arguments(self, task: Task) -> dict[str, Any]:
         return {**(self.pipeline.arguments.get("default_args") or {}), **task.arguments}
+
+
+def _part_of_item(item: Any, path: tuple[str | int, ...], text: str) -> Any:
+    try:
+        return item_at(item, path)
+    except KeyError as error:
+        raise ConfigError(f"template {text!r}: the item has no {error.args[0]!r}") from None

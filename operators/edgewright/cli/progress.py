@@ -10,7 +10,8 @@ import click
 from edgewright.cli.output import seconds
 
 if TYPE_CHECKING:
-    from edgewright.cli.local import Progress, TaskOutcome
+    from edgewright.cli.local import Progress
+    from edgewright.cli.outcome import TaskOutcome
     from edgewright.spec.pipeline import Pipeline, Task
 
 COLOURS = {"success": "green", "failed": "red", "skipped": "yellow", "upstream_failed": "magenta"}

@@ -16,7 +16,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from edgewright.cli.local import RunOutcome, TaskOutcome
+    from edgewright.cli.outcome import RunOutcome, TaskOutcome
     from edgewright.spec.pipeline import Pipeline
 
 

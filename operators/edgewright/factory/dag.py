@@ -6,23 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, BaseOperator, Param
+from airflow.sdk import DAG, Param
 
 from edgewright.errors import ConfigError, EdgewrightError
-from edgewright.factory.arguments import coerced, dotted
-from edgewright.factory.plain import build_operator
-from edgewright.operators import steps as step_operators
-from edgewright.operators.base import PipelineSource, StepOperator
+from edgewright.factory.assets import schedule_of
+from edgewright.factory.tasks import CALLBACKS, TaskBuilder, functions
+from edgewright.operators.notify import Told
 from edgewright.spec import load_pipeline, parse_pipeline
-from edgewright.spec.arguments import STEP_DEFAULTS
-from edgewright.spec.markers import encode
-from edgewright.spec.pipeline import Pipeline, Task
+from edgewright.spec.pipeline import Pipeline
 from edgewright.steps.code import importable
 
 TAG = "edgewright"
-_CALLBACKS = (
-    "on_execute_callback", "on_failure_callback", "on_success_callback", "on_retry_callback", "on_skipped_callback",
-)  # fmt: skip
 
 
 def dag_from_yaml(document: str | Path, *, folder: str | Path | None = None) -> DAG:
@@ -77,13 +71,12 @@ def build_dag(pipeline: Pipeline, *, shown: str | None = None) -> DAG:
 
 
 def _build(pipeline: Pipeline, shown: str) -> DAG:
-    with DAG(pipeline.dag_id, schedule=_schedule(pipeline.schedule), **_dag_arguments(pipeline)) as dag:
-        operators: dict[str, BaseOperator] = {}
-        for task in pipeline.tasks:
-            operators[task.id] = _operator(pipeline, task, operators, shown)
-            for name in task.needs:
-                if name not in operators[task.id].upstream_task_ids:
-                    operators[task.id].set_upstream(operators[name])
+    told = Told.of(pipeline)
+    arguments = _dag_arguments(pipeline)
+    for name, added in told.dag.items():
+        arguments[name] = [*arguments.get(name, ()), *added]
+    with DAG(pipeline.dag_id, schedule=schedule_of(pipeline.schedule), **arguments) as dag:
+        TaskBuilder(pipeline, shown, told.tasks).build()
     dag.fileloc = str(pipeline.file)
     return dag
 
@@ -96,9 +89,9 @@ def _dag_arguments(pipeline: Pipeline) -> dict[str, Any]:
     arguments["tags"] = sorted({TAG, *arguments.get("tags", ())})
     arguments["doc_md"] = _doc(pipeline)
     arguments["params"] = {name: _param(schema) for name, schema in pipeline.params.items()}
-    for name in _CALLBACKS:
+    for name in CALLBACKS:
         if name in arguments:
-            arguments[name] = _functions(arguments[name])
+            arguments[name] = functions(arguments[name])
     return arguments
 
 
@@ -116,49 +109,3 @@ def _param(schema: Mapping[str, Any]) -> Param:
     rest = {key: value for key, value in schema.items() if key not in ("default", "description")}
     default = {"default": schema["default"]} if "default" in schema else {}
     return Param(**default, description=schema.get("description"), **rest)
-
-
-def _schedule(schedule: Any) -> Any:
-    if not isinstance(schedule, Mapping):
-        return schedule
-    timetable = dotted(schedule["uses"], "schedule.uses")
-    return timetable(**coerced(timetable, schedule.get("with") or {}))
-
-
-# -- tasks -------------------------------------------------------------------------------------------------------
-
-
-def step_operator(name: str) -> type[StepOperator]:
-    """Return the operator of a step."""
-    found: type[StepOperator] = getattr(step_operators, f"{name.capitalize()}Operator")
-    return found
-
-
-def _operator(pipeline: Pipeline, task: Task, operators: Mapping[str, BaseOperator], shown: str) -> BaseOperator:
-    arguments = _task_arguments(task)
-    if not task.is_step:
-        return build_operator(task, arguments, operators, shown)
-    origin = PipelineSource(pipeline.folder.resolve(), pipeline.file.name, pipeline.digest)
-    return step_operator(task.uses or "")(
-        task_id=task.id,
-        config=encode(task.config),
-        profile=task.profile,
-        preferred=task.preferred,
-        origin=origin,
-        **{**STEP_DEFAULTS, **arguments},
-    )
-
-
-def _task_arguments(task: Task) -> dict[str, Any]:
-    arguments = dict(task.arguments)
-    for name in _CALLBACKS:
-        if name in arguments:
-            arguments[name] = _functions(arguments[name])
-    for name in ("inlets", "outlets"):
-        if name in arguments:
-            arguments[name] = [Asset(address) for address in arguments[name]]
-    return arguments
-
-
-def _functions(paths: str | list[str]) -> list[Any]:
-    return [dotted(path, "callback") for path in ([paths] if isinstance(paths, str) else paths)]

@@ -16,6 +16,7 @@ from edgewright.errors import ConfigError, Fault, SpecError
 from edgewright.factory.arguments import coerced, dotted
 from edgewright.operators.base import StepOperator
 from edgewright.operators.compat import arguments_of
+from edgewright.operators.mapping import Items, ItemValue
 from edgewright.operators.values import pull
 from edgewright.spec.faults import listing, near
 from edgewright.spec.markers import encode
@@ -42,31 +43,38 @@ class TypedParam:
 
 
 @dataclass(frozen=True)
-class NamedOutput:
-    """One named output of a task: a pushed key, or an entry of what it returned."""
+class Output:
+    """An output of a task that Airflow's own reference cannot say: one by name, or of instances of a mapped task."""
 
-    task: str
-    key: str
+    reference: Reference
 
     def resolve(self, context: Any) -> Any:
         """Return the output."""
-        return pull(context, Reference(self.task, self.key))
+        return pull(context, self.reference)
 
     def serialize(self) -> Any:
         """Return how the value is shown in a serialized Dag."""
-        return encode(Reference(self.task, self.key))
+        return encode(self.reference)
 
 
 def build_operator(
-    task: Task, arguments: Mapping[str, Any], operators: Mapping[str, BaseOperator], file: str
-) -> BaseOperator:
+    task: Task,
+    arguments: Mapping[str, Any],
+    operators: Mapping[str, Any],
+    file: str,
+    *,
+    items: Items | None = None,
+    expanded: Any = None,
+) -> Any:
     """Return the operator of a task that is no step.
 
     Args:
         task: The task.
-        arguments: Its task-level arguments, ready for Airflow.
+        arguments: Its id and task-level arguments, ready for Airflow.
         operators: The tasks before it.
         file: The document, for messages.
+        items: What it, or a group around it, runs once for each of.
+        expanded: What Airflow maps the task itself over.
 
     Raises:
         ConfigError: there is no such operator, or it refuses its arguments.
@@ -84,12 +92,14 @@ def build_operator(
     marked = {name for name, value in task.config.items() if _is_marked(value)}
     _refuse(task, operator_class, marked, file)
     literals = {name: _literal(value) for name, value in task.config.items() if name not in marked}
-    values = {
-        **coerced(operator_class, literals),
-        **{name: _lowered(task.config[name], operators) for name in sorted(marked)},
-    }
+    lowered = {name: _lowered(task.config[name], operators, items) for name in sorted(marked)}
     try:
-        operator = operator_class(task_id=task.id, **values, **arguments)
+        if expanded is not None:
+            fields = set(operator_class.template_fields)
+            kept = {name: literal(value) if name in fields else value
+                    for name, value in coerced(operator_class, literals).items()}  # fmt: skip
+            return operator_class.partial(**arguments, **kept, **lowered).expand_kwargs(expanded)
+        operator = operator_class(**coerced(operator_class, literals), **lowered, **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{task.uses}: {error}", where=where) from error
     # a field that the document sets is a template only if it is marked; the operator's own defaults still render
@@ -140,17 +150,20 @@ def _literal(value: Any) -> Any:
     return value
 
 
-def _lowered(value: Any, operators: Mapping[str, BaseOperator]) -> Any:
+def _lowered(value: Any, operators: Mapping[str, Any], items: Items | None) -> Any:
     """Return a value of a field that Airflow renders: what is not marked is kept from being rendered."""
     if isinstance(value, Reference):
-        return XComArg(operators[value.task]) if value.key is None else NamedOutput(value.task, value.key)
+        plain = value.key is None and value.items is None
+        return XComArg(operators[value.task]) if plain else Output(value)
     if isinstance(value, Template):
         name = pure_param(value.text)
-        return TypedParam(name, value.text) if name is not None else value.text
+        if name is not None:
+            return TypedParam(name, value.text)
+        return value.text if items is None else ItemValue(value.text, items)
     if isinstance(value, Constant):
         return literal(value.value)
     if isinstance(value, Mapping):
-        return {key: _lowered(item, operators) for key, item in value.items()}
+        return {key: _lowered(item, operators, items) for key, item in value.items()}
     if isinstance(value, list):
-        return [_lowered(item, operators) for item in value]
+        return [_lowered(item, operators, items) for item in value]
     return literal(value)

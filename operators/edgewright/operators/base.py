@@ -22,12 +22,13 @@ from edgewright.errors import ConfigError, EdgewrightError, Fault, GateFailed, S
 from edgewright.operators.compat import RETURN_KEY, StepPartial, dag_of, is_unmapped, operator_class_of
 from edgewright.operators.connections import connection_in_environment
 from edgewright.operators.links import ArtifactsLink, MlflowLink, ReportLink
+from edgewright.operators.mapping import Items
 from edgewright.operators.values import pull, returned, to_markers
 from edgewright.spec.code import EntryPoints
 from edgewright.spec.faults import Faults
 from edgewright.spec.markers import decode
 from edgewright.spec.pipeline import Constant, Reference
-from edgewright.spec.step_config import check_with
+from edgewright.spec.step_config import check_with, known_names
 from edgewright.spec.steps import STEPS
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class StepOperator(BaseOperator):
         profile: Where to run; this release has ``local``.
         preferred: A better place that is taken where the installation has it; ``profile`` is the fall-back then.
         origin: Set by the factory for tasks of a YAML pipeline: ``config`` then holds markers and texts are literal.
+        items: Set by the factory for tasks with ``for_each:``: what they run once for each of.
 
     Raises:
         ConfigError: at construction, with every fault of the configuration that can be known before a run.
@@ -101,9 +103,11 @@ class StepOperator(BaseOperator):
         profile: str | None = None,
         preferred: str | None = None,
         origin: PipelineSource | None = None,
+        items: Items | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._items = items
         self.folder = folder
         self.cache = cache
         self.profile = profile
@@ -145,7 +149,7 @@ class StepOperator(BaseOperator):
             return  # the document was validated as a whole
         faults = Faults(where)
         config = decode(self.config)
-        check_with(STEPS[self.step], config, self._param_defaults(), (), faults)
+        check_with(STEPS[self.step], config, known_names(self._param_defaults()), (), faults)
         folder = self._folder()
         if folder is not None and folder.is_dir():
             entries = EntryPoints(folder, faults)
@@ -192,12 +196,14 @@ class StepOperator(BaseOperator):
         from edgewright.steps.request import resolve_config
 
         env = jinja_env or self.get_template_env()
+        item = self._items.enter(context) if self._items is not None else None
         return resolve_config(
             self.step,
             self._with_pulled_keys(decode(self.config), context),
-            result_of=lambda task_id: returned(context, task_id),
+            result_of=lambda reference: returned(context, reference),
             render=lambda text: self._render_text(text, context, env),
             params=_params(context, self),
+            item=item,
         )
 
     def _render_text(self, text: str, context: Context, env: Any) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, BaseOperator, XComArg, literal
+from airflow.sdk import DAG, BaseOperator, TaskGroup, XComArg, literal
 from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
+from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
 #: Key under which a task's return value stands in XCom.
 RETURN_KEY: str = BaseXCom.XCOM_RETURN_KEY
@@ -58,3 +60,13 @@ class StepPartial(OperatorPartial):
             elif name not in ("dag", "task_group"):
                 XComArg.apply_upstream_relationship(mapped, value)
         return mapped
+
+
+def mapped_group(items: Any, **arguments: Any) -> TaskGroup:
+    """Return a group that runs once for each of some items; Airflow itself makes one from a decorated function only.
+
+    Args:
+        items: A list of mappings, or the output of a task that returns one.
+        arguments: Those of ``TaskGroup``.
+    """
+    return MappedTaskGroup(expand_input=ListOfDictsExpandInput(items), **arguments)

@@ -6,6 +6,7 @@ users expect. In a YAML pipeline every text is literal unless it is marked. Both
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,9 @@ from airflow.sdk import BaseOperator, XComArg
 from edgewright.errors import ConfigError
 from edgewright.operators.compat import LITERAL, RETURN_KEY
 from edgewright.spec.markers import encode
-from edgewright.spec.pipeline import Constant, Reference, Template
+from edgewright.spec.pipeline import Best, Constant, Reference, Template
+
+log = logging.getLogger("edgewright.operators")
 
 
 def to_markers(value: Any, sources: list[Any], where: str) -> Any:
@@ -66,12 +69,16 @@ def pull(context: Any, reference: Reference) -> Any:
     Raises:
         ConfigError: the task left nothing there.
     """
-    instance = context["ti"]
+    if reference.items == "all":
+        return [_part(value, reference) for value in returned(context, reference)]
     if reference.key is not None:
-        pushed = instance.xcom_pull(task_ids=reference.task, key=reference.key)
+        pushed = _pulled(context, reference, reference.key)
         if pushed is not None:
             return pushed
-    value = returned(context, reference.task)
+    return _part(returned(context, reference), reference)
+
+
+def _part(value: Any, reference: Reference) -> Any:
     if reference.key is None:
         return value
     if isinstance(value, Mapping):
@@ -81,15 +88,37 @@ def pull(context: Any, reference: Reference) -> Any:
     raise ConfigError(f"task {reference.task} has no output {reference.key}")
 
 
-def returned(context: Any, task_id: str) -> Any:
-    """Return what a task returned.
+def returned(context: Any, reference: Reference) -> Any:
+    """Return what a reference's task returned: a list for all instances of a mapped task, else one value.
 
     Raises:
         ConfigError: it returned nothing: it was skipped, failed, or has no result.
     """
-    value = context["ti"].xcom_pull(task_ids=task_id)
+    value = _pulled(context, reference, RETURN_KEY)
     if value is None:
         raise ConfigError(
-            f"the output of task {task_id} is not there", hint="it was skipped, it failed, or it returns nothing"
+            f"the output of task {reference.task} is not there",
+            hint="it was skipped, it failed, or it returns nothing",
         )
     return value
+
+
+def _pulled(context: Any, reference: Reference, key: str) -> Any:
+    instance = context["ti"]
+    if reference.items is None:
+        return instance.xcom_pull(task_ids=reference.task, key=key)
+    if reference.items == "same":
+        return instance.xcom_pull(task_ids=reference.task, key=key, map_indexes=instance.map_index)
+    if reference.items == "all":
+        found = [value for value in instance.xcom_pull(task_ids=[reference.task], key=key) if value is not None]
+        return [value for value in found if not isinstance(value, Mapping) or value.get("state") != "failed"]
+    return instance.xcom_pull(task_ids=reference.task, key=key, map_indexes=_best(context, reference.items))
+
+
+def _best(context: Any, best: Best) -> int:
+    from edgewright.steps.mapping import choose
+
+    results = context["ti"].xcom_pull(task_ids=[best.task])
+    index = choose(best, results)
+    log.info("%s %s is best in instance %d of task %s", best.mode, best.metric, index, best.task)
+    return index

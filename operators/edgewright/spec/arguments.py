@@ -88,6 +88,34 @@ def texts(value: Any) -> list[str]:
     return value
 
 
+_ASSET_KEYS = ("name", "uri", "group", "extra")
+
+
+def asset_fault(value: Any) -> str | None:
+    """Return what an asset may be, if a value is none: text, ``{name, uri, group, extra}`` or ``{alias}``."""
+    if isinstance(value, str):
+        return None if value else "a URI or a name"
+    if isinstance(value, dict) and "alias" in value:
+        wrong = set(value) - {"alias", "group"} or not all(isinstance(item, str) and item for item in value.values())
+        return "{alias: NAME, group: GROUP}" if wrong else None
+    if not isinstance(value, dict) or not ("name" in value or "uri" in value) or set(value) - set(_ASSET_KEYS):
+        return "a URI or a name as text, {name: ..., uri: ..., group: ..., extra: {...}}, or {alias: NAME}"
+    for key in ("name", "uri", "group"):
+        if key in value and not (isinstance(value[key], str) and value[key]):
+            return f"{key} must be text"
+    return None if isinstance(value.get("extra", {}), dict) else "extra must be a mapping"
+
+
+def assets(value: Any) -> list[Any]:
+    """Take a list of assets."""
+    if not isinstance(value, list):
+        raise Invalid("a list of assets, such as [s3://bucket/key]")
+    for item in value:
+        if (problem := asset_fault(item)) is not None:
+            raise Invalid(f"a list of assets, each {problem}")
+    return value
+
+
 def text_or_texts(value: Any) -> str | list[str]:
     """Take a text or a list of them."""
     return value if isinstance(value, str) else texts(value)
@@ -178,8 +206,8 @@ TASK_ARGUMENTS: dict[str, Reader] = {
     "on_success_callback": callables,
     "on_retry_callback": callables,
     "on_skipped_callback": callables,
-    "inlets": texts,
-    "outlets": texts,
+    "inlets": assets,
+    "outlets": assets,
 }
 
 #: What Airflow's classes take and a document cannot give, with what to write instead.
@@ -187,7 +215,7 @@ REFUSED_ARGUMENTS: dict[str, str] = {
     "task_id": "write id:",
     "dag": "a task belongs to the Dag of its document",
     "dag_id": "a task belongs to the Dag of its document",
-    "task_group": "groups cannot be written in this release",
+    "task_group": "write the task below tasks: of its group",
     "default_args": "write templates: and extends:",
     "params": 'params: belong to the document; a task reads them by {$t: "{{ params.NAME }}"}',
     "upstream": "write needs:",

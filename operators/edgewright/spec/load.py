@@ -9,14 +9,14 @@ from edgewright.artifacts.digest import sha256_bytes
 from edgewright.errors import ConfigError, Fault, SpecError
 from edgewright.spec.arguments import DAG_ARGUMENTS, REFUSED_DAG_ARGUMENTS, read_arguments
 from edgewright.spec.code import check_operator
-from edgewright.spec.combinations import check_combinations
 from edgewright.spec.events import read_profiles, read_triggers
 from edgewright.spec.faults import Faults
-from edgewright.spec.faults import Path as Place
 from edgewright.spec.graph import order_tasks
+from edgewright.spec.groups import Entries
 from edgewright.spec.nodes import read
+from edgewright.spec.notify import read_notify
 from edgewright.spec.params import read_params
-from edgewright.spec.pipeline import Pipeline, Task
+from edgewright.spec.pipeline import Group, Pipeline, Task
 from edgewright.spec.schedule import read_schedule
 from edgewright.spec.tasks import TaskReader
 from edgewright.spec.values import Values
@@ -24,7 +24,7 @@ from edgewright.spec.values import Values
 #: The address in ``$schema`` of our own documents; documents of Airflow's own grammar name theirs.
 SCHEMA = "https://edgewright.dev/schema/pipeline/v1.json"
 SCHEMAS = (SCHEMA, "https://airflow.apache.org/schemas/dag/")
-_OWN = ("$schema", "dag_id", "schedule", "params", "templates", "tasks", "profiles", "triggers")
+_OWN = ("$schema", "dag_id", "schedule", "params", "templates", "tasks", "profiles", "triggers", "notify")
 
 
 def load_pipeline(path: Path, *, thorough: bool = False) -> Pipeline:
@@ -97,6 +97,8 @@ def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faul
     known = {key: value for key, value in document.items() if key in DAG_ARGUMENTS and value is not None}
     params = read_params(document.get("params"), ("params",), faults)
     profiles = read_profiles(document.get("profiles"), faults)
+    values = Values(file.parent, set(params), faults)
+    tasks, groups = _read_tasks(document, values, params, profiles, faults, thorough=thorough)
     dag_id = document.get("dag_id")
     return Pipeline(
         dag_id=dag_id if isinstance(dag_id, str) else "",
@@ -105,10 +107,12 @@ def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faul
         digest=sha256_bytes(text.encode()),
         schedule=_read_schedule(document.get("schedule"), file, faults),
         params=params,
-        tasks=tuple(_read_tasks(document, file, params, profiles, faults, thorough=thorough)),
+        tasks=tuple(tasks),
+        groups=tuple(groups),
         arguments=read_arguments(known, DAG_ARGUMENTS, (), faults),
         triggers=read_triggers(document.get("triggers"), faults),
         profiles=profiles,
+        notify=read_notify(document.get("notify"), values, faults, thorough=thorough),
     )
 
 
@@ -135,20 +139,25 @@ def _check_keys(document: dict[str, Any], faults: Faults) -> None:
 
 def _read_schedule(value: Any, file: Path, faults: Faults) -> Any:
     schedule = read_schedule(value, ("schedule",), faults)
-    if isinstance(schedule, dict):
-        check_operator(schedule["uses"], file.parent, ("schedule", "uses"), faults)
+    for place, part in ((("schedule",), schedule), (("schedule", "time"), _time_of(schedule))):
+        if isinstance(part, dict) and isinstance(part.get("uses"), str):
+            check_operator(part["uses"], file.parent, (*place, "uses"), faults)
     return schedule
+
+
+def _time_of(schedule: Any) -> Any:
+    return schedule.get("time") if isinstance(schedule, dict) else None
 
 
 def _read_tasks(
     document: dict[str, Any],
-    file: Path,
+    values: Values,
     params: dict[str, Any],
     profiles: dict[str, Any],
     faults: Faults,
     *,
     thorough: bool,
-) -> list[Task]:
+) -> tuple[list[Task], list[Group]]:
     entries = document.get("tasks")
     if not isinstance(entries, list) or not entries:
         place = ("tasks",) if "tasks" in document else ()
@@ -158,10 +167,8 @@ def _read_tasks(
             allowed="a list of {id: ..., uses: ..., with: ...}",
             code="missing-key",
         )
-        return []
-    values = Values(file.parent, set(params), faults)
+        return [], []
     reader = TaskReader(document, params, profiles, values, faults, thorough=thorough)
-    tasks = [(("tasks", index), reader.read(entry, ("tasks", index))) for index, entry in enumerate(entries)]
-    found: list[tuple[Place, Task]] = [(path, task) for path, task in tasks if task is not None]
-    check_combinations(found, faults)
-    return order_tasks(found, values.references, faults)
+    found = Entries(reader, values, params, faults)
+    found.read(entries, ("tasks",))
+    return order_tasks(found.tasks, found.groups, found.needs, values.references, faults)

@@ -1,10 +1,11 @@
-"""``schedule:``: nothing, a preset, a cron text, or a timetable."""
+"""``schedule:``: nothing, a preset, a cron text, a timetable, or assets, alone or beside a time."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from edgewright.spec.arguments import asset_fault
 from edgewright.spec.faults import Faults, Path, listing, near
 
 PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
@@ -21,13 +22,15 @@ def read_schedule(value: Any, path: Path, faults: Faults) -> Any:
     """Return the schedule, after noting what is wrong with it."""
     if value is None:
         return None
+    if isinstance(value, dict) and "assets" in value:
+        return _assets(value, path, faults)
     if isinstance(value, dict):
         return _timetable(value, path, faults)
     if not isinstance(value, str):
         faults.add(
             path,
             f"{value!r} is no schedule",
-            allowed='null, a preset such as "@daily", or cron such as "0 3 * * 0"',
+            allowed='null, a preset such as "@daily", cron such as "0 3 * * 0", or {assets: [...]}',
             code="schedule",
         )
         return None
@@ -49,6 +52,48 @@ def read_schedule(value: Any, path: Path, faults: Faults) -> Any:
             code="schedule",
         )
     return value
+
+
+def _assets(value: dict[str, Any], path: Path, faults: Faults) -> dict[str, Any]:
+    for key in value:
+        if key not in ("assets", "time"):
+            faults.unknown_key((*path, key), ("assets", "time"))
+    _condition(value["assets"], (*path, "assets"), faults)
+    time = value.get("time")
+    if isinstance(time, dict) and "assets" in time:
+        allowed = 'cron such as "0 3 * * 0", a preset, or {uses: TIMETABLE}'
+        faults.add((*path, "time"), "must be a time", allowed=allowed, code="schedule")
+    elif time in ("@once", "@continuous"):
+        faults.add((*path, "time"), f"{time} cannot stand beside assets", allowed='cron such as "0 3 * * 0"',
+                   code="schedule")  # fmt: skip
+    else:
+        read_schedule(time, (*path, "time"), faults)
+    return value
+
+
+def _condition(value: Any, path: Path, faults: Faults) -> None:
+    """Note what is wrong with when assets start a pipeline."""
+    if isinstance(value, dict) and ("any" in value or "all" in value):
+        name = "any" if "any" in value else "all"
+        for key in value:
+            if key != name:
+                faults.unknown_key((*path, key), (name,))
+        value, path = value[name], (*path, name)
+        if not isinstance(value, list):
+            faults.add(path, "must be a list of assets", allowed="[s3://bucket/a, s3://bucket/b]", code="type")
+            return
+    if not isinstance(value, list):
+        value = [value]
+        places = [path]
+    else:
+        places = [(*path, index) for index in range(len(value))]
+    if not value:
+        faults.add(path, "there is no asset", allowed="[s3://bucket/a, s3://bucket/b]", code="value")
+    for item, place in zip(value, places, strict=True):
+        if isinstance(item, list) or (isinstance(item, dict) and ("any" in item or "all" in item)):
+            _condition(item, place, faults)
+        elif (problem := asset_fault(item)) is not None:
+            faults.add(place, f"{item!r} is no asset", allowed=problem, code="type")
 
 
 def _timetable(value: dict[str, Any], path: Path, faults: Faults) -> dict[str, Any] | None:

@@ -14,6 +14,8 @@ from edgewright.spec.arguments import DAG_ARGUMENTS, STEP_ARGUMENTS, TASK_ARGUME
 from edgewright.spec.descriptions import DAG, TASK
 from edgewright.spec.events import TRIGGERS, Profile
 from edgewright.spec.load import SCHEMA, SCHEMAS
+from edgewright.spec.mapping import MOST_ITEMS
+from edgewright.spec.notify import MOMENTS, NOTICES
 from edgewright.spec.params import FORMATS, KEYS
 from edgewright.spec.schedule import PRESETS
 from edgewright.spec.steps import STEPS, StepSpec
@@ -39,6 +41,7 @@ _READERS: dict[Any, Json] = {
     arguments.boolean: {"type": "boolean"},
     arguments.mapping: {"type": "object"},
     arguments.texts: {"type": "array", "items": {"type": "string"}},
+    arguments.assets: {"type": "array", "items": {"$ref": "#/$defs/asset"}},
     arguments.text_or_texts: {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
     arguments.callables: {
         "anyOf": [
@@ -65,18 +68,26 @@ def build() -> Json:
         "anyOf": [{"required": ["id"]}, {"required": ["extends"]}],
         "allOf": conditions,
     }
+    definitions["group"] = _group(task)
+    definitions["entry"] = {
+        "if": {"type": "object", "required": ["tasks"]},
+        "then": {"$ref": "#/$defs/group"},
+        "else": {"$ref": "#/$defs/task"},
+    }
     definitions["template"] = {
         **_object({**task, "id": {"type": "string"}}),
         "description": "A part that tasks share by extends:.",
     }
     definitions["param"] = _param()
+    definitions["asset"] = _asset()
+    definitions["condition"] = _condition()
     profile = _model(Profile, definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA,
         "title": "Edgewright pipeline",
         "description": "A machine-learning pipeline that Apache Airflow runs. One document is one Dag.",
-        **_object(_document(triggers, profile), required=["dag_id", "tasks"]),
+        **_object({**_document(triggers, profile), "notify": _notify(definitions)}, required=["dag_id", "tasks"]),
         "$defs": dict(sorted(definitions.items())),
     }
 
@@ -118,9 +129,101 @@ def _document(triggers: list[Json], profile: Json) -> Json:
             "type": "array",
             "minItems": 1,
             "description": "What is done, in the order of needs: and of references.",
-            "items": {"$ref": "#/$defs/task"},
+            "items": {"$ref": "#/$defs/entry"},
         },
     }
+
+
+def _group(task: Json) -> Json:
+    """Return the schema of a group of tasks."""
+    keys = {
+        "id": {"type": "string", "pattern": r"^[\w-]+$", "maxLength": 200, "description": "Name of the group."},
+        "tasks": {
+            "type": "array",
+            "minItems": 1,
+            "description": "What is in it; ids and needs: are looked for here first.",
+            "items": {"$ref": "#/$defs/entry"},
+        },
+        "needs": task["needs"],
+        "for_each": task["for_each"],
+        "best_of": task["best_of"],
+        "tooltip": {"type": ["string", "null"], "description": "One line for Airflow's graph."},
+    }
+    return {**_object(keys, required=["id", "tasks"]), "description": "A group of tasks."}
+
+
+def _for_each() -> Json:
+    axis = {"anyOf": [{"type": "array", "minItems": 1}, {"$ref": "#/$defs/marker"}]}
+    return {
+        "description": "Runs once for each item of a list, of all combinations of several, of a param or of an output; "
+        "{$t: '{{ item }}'} is the item.",
+        "anyOf": [
+            {"type": "array", "minItems": 1, "maxItems": MOST_ITEMS},
+            {"$ref": "#/$defs/marker"},
+            {
+                "type": "object",
+                "minProperties": 1,
+                "propertyNames": {"pattern": r"^[^\W\d]\w*$"},
+                "additionalProperties": axis,
+            },
+            {"type": "null"},
+        ],
+        "examples": [{"alpha": [0.001, 0.01], "hidden": [16, 32]}],
+    }
+
+
+def _best_of() -> Json:
+    keys: Json = {
+        "metric": {"type": "string", "minLength": 1},
+        "mode": {"enum": ["max", "min"]},
+        "task": {"type": "string", "description": "Which task of the group measures it."},
+    }
+    return {
+        "description": "Which instance stands for all where another task takes an output.",
+        "anyOf": [{"type": "string", "minLength": 1}, _object(keys, required=["metric"]), {"type": "null"}],
+        "examples": ["roc_auc", {"metric": "rmse", "mode": "min"}],
+    }
+
+
+def _asset() -> Json:
+    text = {"type": "string", "minLength": 1}
+    keys = {"name": text, "uri": text, "group": text, "extra": {"type": "object"}}
+    return {
+        "description": "An asset: its URI or name, or all of it.",
+        "anyOf": [
+            text,
+            {**_object(keys), "anyOf": [{"required": ["name"]}, {"required": ["uri"]}]},
+            _object({"alias": text, "group": text}, required=["alias"]),
+        ],
+    }
+
+
+def _condition() -> Json:
+    some = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/condition"}}
+    return {
+        "description": "When assets start it; a list means all of them.",
+        "anyOf": [
+            {"$ref": "#/$defs/asset"},
+            some,
+            _object({"any": some}, required=["any"]),
+            _object({"all": some}, required=["all"]),
+        ],
+    }
+
+
+def _notify(definitions: Json) -> Json:
+    moments = {"enum": list(MOMENTS)}
+    when = {
+        "description": "What is told; default: failure and gate.",
+        "anyOf": [moments, {"type": "array", "items": moments}, {"type": "null"}],
+    }
+    ways = [
+        _object({kind: _model(model, definitions), "when": when}, required=[kind], description=_first_line(model))
+        for kind, model in NOTICES.items()
+    ]
+    dotted = {"uses": {"type": "string", "pattern": _DOTTED}, "with": {"type": "object"}, "when": when}
+    ways.append(_object(dotted, required=["uses"], description="Any notifier of Airflow, by its dotted path."))
+    return {"type": ["array", "null"], "description": "Who is told what.", "items": {"anyOf": ways}}
 
 
 def _object(properties: Json, *, required: list[str] | None = None, description: str | None = None) -> Json:
@@ -162,6 +265,16 @@ def _schedule() -> Json:
                 },
                 required=["uses"],
             ),
+            _object(
+                {
+                    "assets": {"$ref": "#/$defs/condition"},
+                    "time": {
+                        "description": "A time beside the assets: whichever comes first.",
+                        "anyOf": [{"type": "string"}, {"type": "object", "required": ["uses"]}, {"type": "null"}],
+                    },
+                },
+                required=["assets"],
+            ),
         ],
         "examples": ["@daily", "0 3 * * 0"],
     }
@@ -201,6 +314,13 @@ def _task_keys() -> Json:
                 {"type": "null"},
             ],
             "examples": ["local"],
+        },
+        "for_each": _for_each(),
+        "best_of": _best_of(),
+        "setup": {"type": ["boolean", "null"], "description": "Whether it sets up what other tasks need."},
+        "teardown": {
+            "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}],
+            "description": "The setup tasks that it cleans up after, whatever became of the tasks between.",
         },
         **{name: _argument(reader, TASK[name]) for name, reader in {**TASK_ARGUMENTS, **STEP_ARGUMENTS}.items()},
     }

@@ -13,7 +13,7 @@ from edgewright.spec.arguments import STEP_ARGUMENTS, TASK_ARGUMENTS
 from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.gates import parse_gate
 from edgewright.spec.graph import accepted_kinds
-from edgewright.spec.markers import encode, pure_param
+from edgewright.spec.markers import encode, pure_item, pure_param
 from edgewright.spec.pipeline import Constant, Reference, Template
 from edgewright.spec.steps import StepSpec, publish
 from edgewright.spec.steps import base as steps_base
@@ -48,17 +48,18 @@ _PATTERNS = {
 _ARTIFACT = ArtifactRef(kind="dataset", uri="", sha256="0" * 64)
 
 
-def check_with(spec: StepSpec, config: dict[str, Any], defaults: Mapping[str, Any], path: Path, faults: Faults) -> None:
+def check_with(spec: StepSpec, config: dict[str, Any], known: Mapping[str, Any], path: Path, faults: Faults) -> None:
     """Note every fault of a step's ``with:``.
 
     Args:
         spec: The step.
         config: Parsed ``with:``; references and templates stand for values that only a run knows, so they fit anywhere.
-        defaults: Defaults of the document's params: what a template that is nothing but a param must fit with.
+        known: What templates stand for that are nothing but a name, by that name: defaults of ``params.X``, and
+            parts of the ``item`` at hand.
         path: Place of the ``with:``.
         faults: Where to note.
     """
-    check_model(spec.config, config, path, faults, defaults)
+    check_model(spec.config, config, path, faults, known)
     _check_gates(spec, config, path, faults)
     for place, text in _texts(config, path):
         if "{{" in text or "{%" in text:
@@ -71,11 +72,11 @@ def check_with(spec: StepSpec, config: dict[str, Any], defaults: Mapping[str, An
 
 
 def check_model(
-    model: type[BaseModel], value: Any, path: Path, faults: Faults, defaults: Mapping[str, Any] | None = None
+    model: type[BaseModel], value: Any, path: Path, faults: Faults, known: Mapping[str, Any] | None = None
 ) -> None:
     """Note every fault of a value that a pydantic model describes, in our own words."""
     try:
-        model.__pydantic_validator__.validate_python(_stand_ins(model, _plain(value, defaults or {})), strict=True)
+        model.__pydantic_validator__.validate_python(_stand_ins(model, _plain(value, known or {})), strict=True)
     except ValidationError as error:
         by_place: dict[Path, list[Any]] = {}
         for fault in error.errors(include_url=False):
@@ -105,17 +106,41 @@ def _stand_ins(model: type[BaseModel], value: Any) -> Any:
     return value
 
 
-def _plain(value: Any, defaults: Mapping[str, Any]) -> Any:
-    """Return a value with constants and params unpacked; references and other templates stay as objects."""
+def _plain(value: Any, known: Mapping[str, Any]) -> Any:
+    """Return a value with constants and names unpacked; references and other templates stay as objects."""
     if isinstance(value, Constant):
         return value.value
     if isinstance(value, Template):
-        return defaults.get(pure_param(value.text) or "", value)
+        return known.get(_name(value) or "", value)
     if isinstance(value, dict):
-        return {key: _plain(item, defaults) for key, item in value.items()}
+        return {key: _plain(item, known) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item, defaults) for item in value]
+        return [_plain(item, known) for item in value]
     return value
+
+
+def _name(template: Template) -> str | None:
+    """Return ``params.X`` or ``item.X`` if a template is nothing but that."""
+    if (param := pure_param(template.text)) is not None:
+        return f"params.{param}"
+    path = pure_item(template.text)
+    return None if path is None else ".".join(("item", *map(str, path)))
+
+
+def known_names(params: Mapping[str, Any], item: Any = None) -> dict[str, Any]:
+    """Return what names in templates stand for: ``params.X`` their defaults, ``item.X`` parts of an item."""
+    known = {f"params.{name}": value for name, value in params.items()}
+    _add_parts("item", item, known)
+    return known
+
+
+def _add_parts(name: str, value: Any, known: dict[str, Any]) -> None:
+    if value is None:
+        return
+    known[name] = value
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _add_parts(f"{name}.{key}", part, known)
 
 
 def _at(value: Any, place: Path) -> Any:
@@ -127,9 +152,11 @@ def _at(value: Any, place: Path) -> Any:
 
 
 def _note_param(template: Template, found: list[Any], path: Path, faults: Faults) -> None:
-    name, value = pure_param(template.text), found[0]["input"]
+    name, value = _name(template) or "", found[0]["input"]
     wanted = _join(dict.fromkeys(_wanted(fault) for fault in found))
-    faults.add(path, f"param {name} is {_shown(value)} by default: {wanted}", code="type")
+    kind, _, rest = name.partition(".")
+    shown = f"param {rest} is {_shown(value)} by default" if kind == "params" else f"{name} is {_shown(value)}"
+    faults.add(path, f"{shown}: {wanted}", code="type")
 
 
 def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:

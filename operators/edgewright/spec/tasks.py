@@ -11,15 +11,19 @@ from edgewright.spec.code import EntryPoints, check_operator, locate
 from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.pipeline import Task
 from edgewright.spec.signatures import check_arguments
-from edgewright.spec.step_config import check_with
+from edgewright.spec.step_config import check_with, known_names
 from edgewright.spec.steps import STEPS
 from edgewright.spec.templates import Templates
 from edgewright.spec.values import Values
 
-_OWN = ("id", "uses", "needs", "extends", "with", "run", "profile")
+_OWN = (
+    "id", "uses", "needs", "extends", "with", "run", "profile", "for_each", "best_of", "setup", "teardown",
+)  # fmt: skip
 _STEP_TABLE = {**TASK_ARGUMENTS, **STEP_ARGUMENTS}
 _ENTRY_FIELDS = frozenset({"entry", "fit", "schema"})
 _SOURCE_FIELDS = frozenset({"source", "holdout"})
+#: Items of a mapped task that its arguments are held against.
+_MOST_ITEMS = 20
 _DATA = re.compile(r"\.(csv|tsv|txt|json|jsonl|ndjson|parquet)(\.gz)?$", re.IGNORECASE)
 
 
@@ -46,19 +50,23 @@ class TaskReader:
         thorough: bool = False,
     ) -> None:
         self._thorough = thorough
-        self._defaults = {name: param["default"] for name, param in params.items() if param.get("default") is not None}
+        defaults = {name: param["default"] for name, param in params.items() if param.get("default") is not None}
+        self._known = known_names(defaults)
         self._templates = Templates(document.get("templates"), [*_OWN, *_STEP_TABLE], faults)
         self._profiles = ["local", *profiles]
         self._values = values
         self._faults = faults
         self._entries = EntryPoints(values.folder, faults)
 
-    def read(self, entry: Any, path: Path) -> Task | None:
-        """Return one task, or ``None`` if it is not even a mapping with an id."""
+    def whole(self, entry: Any, path: Path) -> dict[str, Any] | None:
+        """Return an entry with what it extends merged in, or ``None`` if it is no mapping."""
         if not isinstance(entry, dict):
             self._faults.add(path, "a task is a mapping", allowed="{id: ..., uses: ..., with: {...}}", code="type")
             return None
-        entry = self._templates.extend(entry, path)
+        return self._templates.extend(entry, path)
+
+    def read(self, entry: dict[str, Any], path: Path) -> Task | None:
+        """Return one task of a whole entry, or ``None`` if it has no id; ``needs`` and references are as written."""
         task_id = self._id(entry, path)
         uses = self._uses(entry, path)
         is_step = uses in STEPS
@@ -70,13 +78,15 @@ class TaskReader:
         task = Task(
             id=task_id or "",
             uses=uses,
-            needs=tuple(self._needs(entry.get("needs"), path)),
+            needs=tuple(self.needs(entry.get("needs"), path)),
             config=self._config(entry, meant, path),
             arguments=self._arguments(entry, path, is_step=meant in STEPS),
             is_step=is_step,
             profile=profile,
             preferred=preferred,
             position=self._faults.position(path),
+            setup=self._setup(entry.get("setup"), path),
+            teardown=self._teardown(entry.get("teardown"), path),
         )
         return task if task_id else None
 
@@ -130,7 +140,8 @@ class TaskReader:
             check_operator(uses, self._values.folder, (*path, "uses"), self._faults)
         return uses
 
-    def _needs(self, needs: Any, path: Path) -> list[str]:
+    def needs(self, needs: Any, path: Path) -> list[str]:
+        """Return the names under ``needs:``."""
         if needs is None:
             return []
         if not isinstance(needs, list) or not all(isinstance(item, str) for item in needs):
@@ -138,6 +149,22 @@ class TaskReader:
             self._faults.add((*path, "needs"), "must be a list of task ids", allowed=f"write {names}", code="type")
             return []
         return needs
+
+    def _setup(self, value: Any, path: Path) -> bool:
+        if value not in (None, True, False):
+            self._faults.add((*path, "setup"), f"{value!r} is not allowed here", allowed="true or false", code="type")
+        return value is True
+
+    def _teardown(self, value: Any, path: Path) -> tuple[str, ...] | None:
+        """Return the ids of the setup tasks that a task cleans up after; they come first, like what it needs."""
+        if value is None or value is False:
+            return None
+        names = [] if value is True else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            allowed = "true, or the list of its setup tasks, such as [cluster]"
+            self._faults.add((*path, "teardown"), f"{value!r} is not allowed here", allowed=allowed, code="type")
+            return ()
+        return tuple(names)
 
     def _config(self, entry: dict[str, Any], uses: str | None, path: Path) -> dict[str, Any]:
         raw = entry.get("with")
@@ -152,7 +179,8 @@ class TaskReader:
             self._faults.add(place, "must be a mapping of arguments, not a marker", code="type")
             return {}
         if uses in STEPS:
-            check_with(STEPS[uses], config, self._defaults, place if "with" in entry else path, self._faults)
+            for known in self._known_names():
+                check_with(STEPS[uses], config, known, place if "with" in entry else path, self._faults)
             self._check_files(config, place)
         elif entry.get("uses") is None and config:
             self._faults.add(place, "there is no uses: to take these arguments", code="value", key=True)
@@ -161,6 +189,13 @@ class TaskReader:
             if self._thorough:
                 check_arguments(uses, config, self._values.folder, place if "with" in entry else path, self._faults)
         return config
+
+    def _known_names(self) -> list[dict[str, Any]]:
+        """Return what names in templates stand for: once, or once for each of the first items."""
+        mapping = self._values.mapping
+        if mapping is None or not mapping.items:
+            return [self._known]
+        return [{**self._known, **known_names({}, item)} for item in mapping.items[:_MOST_ITEMS]]
 
     def _check_misplaced(self, config: dict[str, Any], path: Path) -> None:
         """Refuse what belongs beside ``with:``; Airflow's own grammar does, too."""

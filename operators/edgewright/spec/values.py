@@ -8,15 +8,16 @@ from typing import Any
 
 from edgewright.spec.code import locate
 from edgewright.spec.faults import Faults, Path, listing, near
-from edgewright.spec.pipeline import Constant, Reference, Template
+from edgewright.spec.pipeline import Constant, ForEach, Reference, Template
 
 _ALIASES = {"$xcom": "$x", "$template": "$t", "$file": "$f"}
 MARKERS = ("$x", "$t", "$f", "$const", *_ALIASES)
 _OPENING = re.compile(r"\{[{%#]")
 _EXPRESSION = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _PARAM = re.compile(r"(?<![\w.'\"])params(?:\.([A-Za-z_]\w*)\b(?!\s*\()|\[\s*['\"]([^'\"]+)['\"]\s*\])")
-
-
+_ITEM = re.compile(r"(?<![\w.'\"])item\b(?:\.([A-Za-z_]\w*)|\[\s*['\"]([^'\"]+)['\"]\s*\])?")
+#: A template that gives the name a meaning of its own.
+_OWN_ITEM = re.compile(r"\{%-?\s*(?:for\s[^%]*\bitem\b[^%]*\bin\b|set\s+item\b)")
 _CLOSING = {"{{": "}}", "{%": "%}", "{#": "#}"}
 
 
@@ -44,6 +45,8 @@ class Values:
         self.params = params
         self.faults = faults
         self.references: list[tuple[Path, Reference]] = []
+        self.mapping: ForEach | None = None  # what the task at hand runs once for each of
+        self.is_mapped = False
 
     def parse(self, value: Any, path: Path) -> Any:
         """Return a value with its markers parsed."""
@@ -123,7 +126,31 @@ class Values:
                     suggestion=near(attribute or item, self.params),
                     code="unknown-param",
                 )
+        self._check_item(inner, path)
         return Template(inner)
+
+    def _check_item(self, template: str, path: Path) -> None:
+        """Note an ``item`` where there is none, and a name that no item has."""
+        if "item" not in template or _OWN_ITEM.search(template):
+            return
+        for attribute, item in (found for part in _EXPRESSION.findall(template) for found in _ITEM.findall(part)):
+            if not self.is_mapped:
+                self.faults.add(
+                    path, "there is no item here", allowed="the task (or a group around it) has for_each:",
+                    code="unknown-item",
+                )  # fmt: skip
+                return
+            known = self.mapping.names if self.mapping else None
+            name = attribute or item
+            if known is None or not name or name in known or hasattr({}, name):
+                continue
+            self.faults.add(
+                path,
+                f"items have no {name}",
+                allowed=f"all of them have: {listing(known)}",
+                suggestion=near(name, known),
+                code="unknown-item",
+            )
 
     def _file(self, inner: Any, path: Path) -> str | None:
         if not isinstance(inner, str) or not inner:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgewright.errors import ConfigError
-from edgewright.spec.markers import pure_param
+from edgewright.spec.markers import item_at, pure_item, pure_param
 from edgewright.spec.pipeline import Constant, Reference, Template
 from edgewright.spec.steps import STEPS
 from edgewright.spec.steps.base import accepted_kinds
@@ -21,43 +21,85 @@ def resolve_config(
     step: str,
     config: Mapping[str, Any],
     *,
-    result_of: Callable[[str], Any],
+    result_of: Callable[[Reference], Any],
     render: Callable[[str], Any],
     params: Mapping[str, Any],
+    item: Any = None,
 ) -> dict[str, Any]:
     """Return a step's configuration with every marker replaced.
 
     Args:
         step: Short name of the step.
         config: Parsed ``with:``.
-        result_of: Returns another task's result: a step's result document, or an operator's return value.
+        result_of: Returns what a reference's task made: a step's result document, or an operator's return value; a
+            list of them for all instances of a mapped task.
         render: Renders a Jinja template to text.
         params: The run's typed params; ``{{ params.X }}`` alone is the param itself.
+        item: What this instance of a mapped task is for; ``{{ item.x }}`` alone is that part of it itself.
 
     Raises:
-        ConfigError: a referenced task has no output that fits, or a param does not exist.
+        ConfigError: a referenced task has no output that fits, or a param or a part of the item does not exist.
     """
     accepted = accepted_kinds(STEPS[step].config)
+    resolver = _Resolver(accepted, result_of, lambda text: _render(text, render, params, item))
+    return {key: resolver.value(value, key) for key, value in config.items()}
 
-    def resolve(value: Any, field: str | None) -> Any:
+
+class _Resolver:
+    """Replaces the markers of one configuration.
+
+    Args:
+        accepted: Kinds of artifact that each input field takes.
+        result_of: Returns what a reference's task made.
+        render: Returns what a template stands for.
+    """
+
+    def __init__(
+        self,
+        accepted: Mapping[str, tuple[str, ...]],
+        result_of: Callable[[Reference], Any],
+        render: Callable[[str], Any],
+    ) -> None:
+        self._accepted = accepted
+        self._result_of = result_of
+        self._render = render
+
+    def value(self, value: Any, field: str | None) -> Any:
+        """Return a value of a field (``None``: of something inside of one)."""
         if isinstance(value, Reference):
-            return _take(value, result_of(value.task), accepted.get(field or ""), field)
+            return self._reference(value, field)
         if isinstance(value, Template):
-            return _render(value.text, render, params)
+            return self._template(value, field)
         if isinstance(value, Constant):
             return value.value
         if isinstance(value, Mapping):
-            return {key: resolve(item, None) for key, item in value.items()}
+            return {key: self.value(item, None) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
-            return _expand([resolve_item(item, field) for item in value])
+            return _expand([self._entry(entry, field) for entry in value])
         return value
 
-    def resolve_item(item: Any, field: str | None) -> Any:
-        if isinstance(item, Reference) and item.key is None and field in accepted:
-            return _All(_fitting(result_of(item.task), accepted[field or ""], item, field))
-        return resolve(item, field)
+    def _reference(self, reference: Reference, field: str | None) -> Any:
+        found, kinds = self._result_of(reference), self._accepted.get(field or "")
+        if reference.items == "all":
+            return [_take(reference, one, kinds, field) for one in found]
+        return _take(reference, found, kinds, field)
 
-    return {key: resolve(value, key) for key, value in config.items()}
+    def _template(self, template: Template, field: str | None) -> Any:
+        found = self._render(template.text)
+        kinds = self._accepted.get(field or "")
+        if kinds is not None and _is_result(found):  # an item may be what another task made
+            return _fitting(found, kinds, Reference(found["identity"]["task_id"]), field)[-1]
+        return found
+
+    def _entry(self, entry: Any, field: str | None) -> Any:
+        """Return an entry of a list; a reference there stands for every output that fits."""
+        kinds = self._accepted.get(field or "")
+        if not isinstance(entry, Reference) or kinds is None or (entry.key is not None and entry.items != "all"):
+            return self.value(entry, field)
+        found = self._result_of(entry) if entry.items == "all" else [self._result_of(entry)]
+        if entry.key is not None:
+            return _All(_take(entry, one, kinds, field) for one in found)
+        return _All(fit for one in found for fit in _fitting(one, kinds, entry, field))
 
 
 class _All(list[Any]):
@@ -71,7 +113,13 @@ def _expand(items: list[Any]) -> list[Any]:
     return flat
 
 
-def _render(text: str, render: Callable[[str], Any], params: Mapping[str, Any]) -> Any:
+def _render(text: str, render: Callable[[str], Any], params: Mapping[str, Any], item: Any) -> Any:
+    path = pure_item(text)
+    if path is not None:
+        try:
+            return item_at(item, path)
+        except KeyError as error:
+            raise ConfigError(f"template {text!r}: the item has no {error.args[0]!r}") from None
     name = pure_param(text)
     if name is None:
         return render(text)
