@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo test test-all lint format lock clean docs help
+.PHONY: demo test test-all lint format lock clean docs dev-servers help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test: $(VENV)/.installed-dev  ## all tests that every push runs
 
 test-all: $(VENV)/.installed-dev  ## and the long ones
 	$(BIN)/python -m pytest
+
+dev-servers: $(VENV)/.installed  ## download Kafka and Cassandra for the tests that need them (Java and Maven do it)
+	$(BIN)/edgewright dev fetch
 
 lint: $(VENV)/.installed-dev  ## style, types, import contracts, generated files
 	$(BIN)/ruff check .
