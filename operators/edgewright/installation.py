@@ -7,6 +7,7 @@ Sources, later ones win: the defaults (everything below one home folder), ``inst
 ``EDGEWRIGHT_HOME``             home folder; default: the nearest ``.edgewright`` folder upwards, else ``./.edgewright``
 ``EDGEWRIGHT_STORE``            artifact store, such as ``s3://bucket/prefix``
 ``EDGEWRIGHT_TRACKING_URI``     MLflow: ``http(s)://...`` or ``sqlite:///...``
+``EDGEWRIGHT_ENVIRONMENT``      which of the pipelines' ``environments:`` this installation is, such as ``prod``
 ``EDGEWRIGHT_SERVICE_<NAME>``   address of a prediction service, such as ``http://127.0.0.1:8500``
 ==============================  ==========================================================================
 
@@ -61,6 +62,7 @@ class Installation(BaseModel):
     store: str = ""
     tracking_uri: str = ""
     services: dict[str, Service] = Field(default_factory=dict)
+    environment: str | None = Field(None, description="Which of a pipeline's environments: this installation is.")
     urls: dict[str, str] = Field(default_factory=dict, description="Pages for people: airflow, mlflow, ...")
 
     def model_post_init(self, context: Any) -> None:
@@ -82,7 +84,11 @@ class Installation(BaseModel):
         if file.is_file():
             document = _read(file)
         document.pop("home", None)
-        for key, variable in (("store", "EDGEWRIGHT_STORE"), ("tracking_uri", "EDGEWRIGHT_TRACKING_URI")):
+        for key, variable in (
+            ("store", "EDGEWRIGHT_STORE"),
+            ("tracking_uri", "EDGEWRIGHT_TRACKING_URI"),
+            ("environment", "EDGEWRIGHT_ENVIRONMENT"),
+        ):
             if environ.get(variable):
                 document[key] = environ[variable]
         services = document.setdefault("services", {})

@@ -153,14 +153,61 @@ def test_two_documents_with_one_id_are_told_apart(make, src: Path):
 
 def test_ignored_files_defaults_and_python_dags(make, src: Path):
     write(src, ".airflowignore", "b/*\n")
-    write(src, "a/defaults.yaml", "dag_id: never\n")
+    write(src, "a/defaults.yaml", "task_defaults: {owner: cardio}\n")
     write(src, "plain.py", "from airflow.sdk import DAG\ndag = DAG('plain', schedule=None)\n")
     write(src, ".hidden/pipeline.yaml", GOOD.format(name="hidden"))
     write(src, "a/values.yaml", "x: 1\n")
     bundle = make()
     assert set(bag(bundle).dags) == {"a", "plain"}
-    assert (bundle.path / "a/defaults.yaml").exists()  # pipelines read it
+    assert bag(bundle).dags["a"].tasks[0].owner == "cardio"
     assert not (bundle.path / "a/values.yaml.py").exists()
+
+
+def test_an_edit_of_what_is_inherited_reaches_every_heir_and_nobody_else(make, src: Path):
+    write(src, "defaults.yaml", "root: true\n")
+    write(src, "common/tags.yaml", "tags: [one]\n")
+    write(src, "b/pipeline.yaml", GOOD.format(name="b").replace("dag_id: b", "dag_id: b\ninclude: ../common/tags.yaml"))
+    bundle = make()
+    before = {name: (bundle.path / f"{name}/pipeline.yaml.py").read_text() for name in "ab"}
+    write(src, "common/tags.yaml", "tags: [two]\n")
+    bundle.refresh()
+    after = {name: (bundle.path / f"{name}/pipeline.yaml.py").read_text() for name in "ab"}
+    assert before["a"] == after["a"]
+    assert before["b"] != after["b"]
+    assert bag(bundle).dags["b"].tags == {"edgewright", "two"}
+
+
+def test_a_broken_default_is_an_import_error_that_an_edit_mends(make, src: Path):
+    write(src, "defaults.yaml", "root: true\ntask_defaults: {retires: 3}\n")
+    bundle = make()
+    errors = bag(bundle).import_errors
+    assert len(errors) == 2  # both inherit it
+    assert all("defaults.yaml:2:17: task_defaults.retires" in error for error in errors.values())
+    write(src, "defaults.yaml", "root: true\ntask_defaults: {retries: 3}\n")
+    bundle.refresh()
+    assert bag(bundle).dags["a"].tasks[0].retries == 3
+
+
+def test_what_lies_outside_of_the_bundle_is_not_inherited(tmp_path: Path, home: Path):
+    write(tmp_path, ".airflowignore", "")
+    write(tmp_path, "defaults.yaml", "task_defaults: {retries: 3}\n")
+    write(tmp_path, "pipelines/a/pipeline.yaml", GOOD.format(name="a"))
+    bundle = PipelineBundle(name="outside", src=str(tmp_path / "pipelines"))
+    bundle.initialize()
+    (error,) = bag(bundle).import_errors.values()
+    assert "which is not in the bundle's folder" in error
+
+
+def test_the_environment_is_written_into_the_version(make, src: Path, monkeypatch: pytest.MonkeyPatch):
+    write(src, "a/pipeline.yaml", GOOD.format(name="a") + "environments: {dev: {tags: [dev]}, prod: {tags: [prod]}}\n")
+    monkeypatch.setenv("EDGEWRIGHT_ENVIRONMENT", "dev")
+    bundle = make()
+    first = version(bundle)
+    monkeypatch.setenv("EDGEWRIGHT_ENVIRONMENT", "prod")
+    assert bag(bundle).dags["a"].tags == {"edgewright", "dev"}  # a worker reads what the processor read
+    bundle.refresh()
+    assert version(bundle) != first
+    assert bag(bundle).dags["a"].tags == {"edgewright", "prod"}
 
 
 def test_a_pinned_version_stays_as_it_was(make, src: Path):

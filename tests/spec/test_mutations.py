@@ -18,7 +18,7 @@ GOOD = sorted((Path(__file__).resolve().parents[1] / "corpus" / "good").glob("*.
 #: Mappings whose keys are the author's own.
 FREE_NAMES = {
     "params", "templates", "profiles", "args", "env", "owner_links", "access_control", "executor_config", "resources",
-    "types", "columns", "tags", "selectors", "default", "properties", "examples", "$const",
+    "types", "columns", "tags", "selectors", "default", "properties", "examples", "$const", "environments",
 }  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def _parse(file: Path) -> tuple[str, dict[str, Any], Faults]:
 
 def _faults_of(text: str, file: Path) -> list[Fault]:
     try:
-        parse_pipeline(text, file)
+        parse_pipeline(text, file, thorough=True)
     except SpecError as error:
         return error.faults
     return []

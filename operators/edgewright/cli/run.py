@@ -89,6 +89,9 @@ def find_pipeline(path: Path) -> Path:
 )  # fmt: skip
 @click.option("--no-cache", "cache", flag_value="off", help="Neither use nor keep earlier results.")
 @click.option("--refresh", "cache", flag_value="refresh", help="Run everything again and keep the new results.")
+@click.option(
+    "-e", "--environment", metavar="NAME", help="Which of its environments: it runs in. Default: the installation's."
+)
 @click.option("--run-id", metavar="ID", help="Name of the run. Default: local__ and the time.")
 @click.option("--store", metavar="URI", help="Artifact store. Default: the installation's.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; progress goes to standard error.")
@@ -101,6 +104,7 @@ def command(
     until: str | None,
     skip: tuple[str, ...],
     cache: Literal["off", "refresh"] | None,
+    environment: str | None,
     run_id: str | None,
     store: str | None,
     as_json: bool,
@@ -118,7 +122,7 @@ def command(
     from edgewright.spec import load_pipeline
 
     _quiet_libraries(verbose)
-    pipeline = load_pipeline(find_pipeline(file))
+    pipeline = load_pipeline(find_pipeline(file), environment=environment)
     progress = progress_for(pipeline, err=as_json)
     runner = LocalRunner(
         pipeline,

@@ -31,11 +31,13 @@ from edgewright.factory.stub import render_stub, stub_name
 from edgewright.factory.tree import SourceTree, link, write
 from edgewright.installation import Installation
 from edgewright.spec import parse_pipeline, pipeline_files
+from edgewright.spec.inherit import MARK
+from edgewright.spec.pipeline import Pipeline
 from edgewright.steps.revision import NOTE, git_state
 
 log = logging.getLogger("edgewright.factory")
 #: Raised when the same folder would make other stubs than before.
-_FORMAT = 1
+_FORMAT = 2
 #: Versions on which no task of this machine ran stay this long, and the newest of them longer.
 KEPT_SECONDS = 24 * 3600
 KEPT_VERSIONS = 20
@@ -103,12 +105,13 @@ class PipelineBundle(BaseDagBundle):
             raise ConfigError("no such folder", where=str(self._src), hint=f"it is src of the Dag bundle {self.name}")
         with self.lock():
             files = self._tree.read()
-            version = digest_json({"format": _FORMAT, "files": files})[:16]
+            environment = Installation.load().environment
+            version = digest_json({"format": _FORMAT, "files": files, "environment": environment})[:16]
             state = self._state()
             before = state["version"]
             place = self.versions_dir / version
             if state["version"] != version or not place.exists() or not self._current.exists():
-                stubs = self._stubs(files, version, state)
+                stubs = self._stubs(files, version, state, environment)
                 self._make_version(place, files, stubs)
                 self._make_current(files, stubs, state)
                 state["version"] = version
@@ -128,7 +131,9 @@ class PipelineBundle(BaseDagBundle):
             return json.loads(json.dumps(_EMPTY))  # type: ignore[no-any-return]
         return {**_EMPTY, **document}
 
-    def _stubs(self, files: dict[str, str], version: str, state: dict[str, Any]) -> dict[str, str]:
+    def _stubs(
+        self, files: dict[str, str], version: str, state: dict[str, Any], environment: str | None
+    ) -> dict[str, str]:
         """Return the stub of every pipeline by relative path, and note which pipelines are good."""
         stubs: dict[str, str] = {}
         good: dict[str, Any] = {}
@@ -138,11 +143,9 @@ class PipelineBundle(BaseDagBundle):
             if name not in files:
                 continue
             text = self._text(files[name])
-            dag_id = self._dag_id(text, path)
-            fault = None
-            if dag_id is not None and owners.setdefault(dag_id, name) != name:
-                fault = f"duplicate dag_id {dag_id!r}: {owners[dag_id]} has it already"
-            is_good = dag_id is not None and fault is None
+            pipeline = self._parsed(text, path, environment)
+            fault = None if pipeline is None else self._fault(pipeline, name, owners)
+            is_good = pipeline is not None and fault is None
             last = state["good"].get(name)
             if is_good and (last is None or last["sha256"] != files[name]):
                 now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -150,8 +153,10 @@ class PipelineBundle(BaseDagBundle):
             if last is not None:
                 good[name] = last
             known = f"{last['version']} of {last['since']}" if last is not None and not is_good else None
-            digest = self._folder_digest(name, files)
-            stubs[stub_name(name)] = render_stub(name, text, digest, last_good=known, fault=fault)
+            digest = self._digest(name, files, pipeline)
+            stubs[stub_name(name)] = render_stub(
+                name, text, digest, last_good=known, fault=fault, environment=environment
+            )
         state["good"] = good
         return stubs
 
@@ -162,18 +167,30 @@ class PipelineBundle(BaseDagBundle):
             return None
 
     @staticmethod
-    def _dag_id(text: str | None, path: Path) -> str | None:
-        """Return the id of a document without faults."""
+    def _parsed(text: str | None, path: Path, environment: str | None) -> Pipeline | None:
+        """Return a document without faults."""
         try:
-            return None if text is None else parse_pipeline(text, path).dag_id
+            return None if text is None else parse_pipeline(text, path, environment=environment or "")
         except EdgewrightError:
             return None
 
-    @staticmethod
-    def _folder_digest(name: str, files: dict[str, str]) -> str:
+    def _fault(self, pipeline: Pipeline, name: str, owners: dict[str, str]) -> str | None:
+        """Return what is wrong with a document that is right by itself."""
+        owner = owners.setdefault(pipeline.dag_id, name)
+        if owner != name:
+            return f"duplicate dag_id {pipeline.dag_id!r}: {owner} has it already"
+        outside = [str(file) for file in pipeline.inherited if not file.is_relative_to(self._src.absolute())]
+        return f"it inherits from {', '.join(outside)}, which is not in the bundle's folder" if outside else None
+
+    def _digest(self, name: str, files: dict[str, str], pipeline: Pipeline | None) -> str:
+        """Return the digest of all that a pipeline is made of; of a broken one, all that might mend it."""
+        if pipeline is None:
+            return digest_json(files)
         folder = name.rpartition("/")[0]
         prefix = f"{folder}/" if folder else ""
-        return digest_json({file: sha for file, sha in files.items() if file.startswith(prefix)})
+        inherited = {file.relative_to(self._src.absolute()).as_posix() for file in pipeline.inherited
+                     if file.is_relative_to(self._src.absolute())}  # fmt: skip
+        return digest_json({file: sha for file, sha in files.items() if file.startswith(prefix) or file in inherited})
 
     # -- files -------------------------------------------------------------------------------------------------
 
@@ -186,7 +203,7 @@ class PipelineBundle(BaseDagBundle):
                 link(self._tree.blob(sha256), temporary / name)
             for name, text in stubs.items():
                 write(temporary / name, text.encode())
-            temporary.mkdir(parents=True, exist_ok=True)
+            write(temporary / MARK, b"")
             temporary.rename(place)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -208,7 +225,7 @@ class PipelineBundle(BaseDagBundle):
         for name in before:
             if name not in after:
                 (self._current / name).unlink(missing_ok=True)
-        self._current.mkdir(parents=True, exist_ok=True)
+        write(self._current / MARK, b"")
         state["current"] = after
 
     def _note_revision(self, version: str) -> None:

@@ -45,7 +45,13 @@ def quoted(text: str) -> str:
 
 
 def render_stub(
-    name: str, text: str | None, folder_digest: str, *, last_good: str | None = None, fault: str | None = None
+    name: str,
+    text: str | None,
+    folder_digest: str,
+    *,
+    last_good: str | None = None,
+    fault: str | None = None,
+    environment: str | None = None,
 ) -> str:
     """Return the source of a stub.
 
@@ -55,8 +61,9 @@ def render_stub(
         folder_digest: sha256 over its folder.
         last_good: Which version was the last without faults, for a document that has some now.
         fault: What only the whole folder shows, such as a ``dag_id`` that another document has.
+        environment: Which of its environments it is read for.
     """
-    given = {"last_good": last_good, "fault": fault}
+    given = {"last_good": last_good, "fault": fault, "environment": environment}
     return _TEMPLATE.format(
         name=name,
         shown="".join(character if character.isprintable() else "?" for character in name),
@@ -78,6 +85,7 @@ def load_stub(
     *,
     last_good: str | None = None,
     fault: str | None = None,
+    environment: str | None = None,
 ) -> None:
     """Put a pipeline's Dag into the module that a stub is.
 
@@ -88,6 +96,7 @@ def load_stub(
         text: The document.
         last_good: Which version was the last without faults.
         fault: Why it must not be loaded.
+        environment: Which of its environments it is read for.
 
     Raises:
         SpecError: with every fault of the document.
@@ -100,7 +109,11 @@ def load_stub(
     try:
         if fault is not None:
             raise ConfigError(fault, where=name)
-        pipeline = load_pipeline(file) if text is None else parse_pipeline(text, file, shown=name)
+        wanted = environment or ""
+        if text is None:
+            pipeline = load_pipeline(file, environment=wanted)
+        else:
+            pipeline = parse_pipeline(text, file, shown=name, environment=wanted)
         dag = build_dag(pipeline, shown=name)
     except UserFault as error:
         if last_good is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgewright.errors import Fault
@@ -47,6 +48,19 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a value stands that was written in another file.
+
+    Attributes:
+        faults: That file.
+        path: Its place there.
+    """
+
+    faults: Faults
+    path: Path
+
+
 class Faults:
     """Everything that is wrong with one document, and where its values are.
 
@@ -55,7 +69,8 @@ class Faults:
         found: The faults so far.
         positions: YAML node of each value, by place.
         key_positions: YAML node of each key, by place.
-        redirects: Places whose text stands elsewhere, such as a task's value that comes from a template.
+        redirects: Places whose text stands elsewhere: a task's value that comes from a template, anything that comes
+            from another file.
     """
 
     def __init__(self, file: str) -> None:
@@ -63,25 +78,58 @@ class Faults:
         self.found: list[Fault] = []
         self.positions: dict[Path, Any] = {}
         self.key_positions: dict[Path, Any] = {}
-        self.redirects: dict[Path, Path] = {}
+        self.redirects: dict[Path, Path | Origin] = {}
+
+    def moved(self) -> Faults:
+        """Return the positions of the text itself as faults of their own; this one is for a whole made of several."""
+        own = Faults(self.file)
+        own.positions, own.key_positions = self.positions, self.key_positions
+        self.positions, self.key_positions = {}, {}
+        return own
+
+    def clone(self) -> Faults:
+        """Return the same positions with faults of their own."""
+        other = Faults(self.file)
+        other.positions, other.key_positions, other.found = self.positions, self.key_positions, list(self.found)
+        return other
+
+    def rename(self, file: str) -> None:
+        """Show the text under another name."""
+        self.file = file
+        self.found = [replace(fault, file=file) for fault in self.found]
+
+    def forget(self, path: Path) -> None:
+        """Forget where what is inside of a place stood: it was replaced."""
+        for place in [place for place in self.redirects if len(place) > len(path) and place[: len(path)] == path]:
+            del self.redirects[place]
 
     def position(self, path: Path, *, key: bool = False) -> Position:
         """Return where a place is, or where the nearest thing around it is."""
-        if self.redirects:
-            path = self._redirected(path)
-        while path:
-            node = (self.key_positions.get(path) if key else None) or self.positions.get(path)
-            if node is not None:
-                return position_of(node)
-            path = path[:-1]
-        return Position(1, 1)
+        return self._place(path, key=key)[1]
 
-    def _redirected(self, path: Path) -> Path:
-        for length in range(len(path), 0, -1):
-            target = self.redirects.get(path[:length])
-            if target is not None:
-                return (*target, *path[length:])
-        return path
+    def _place(self, path: Path, *, key: bool) -> tuple[str, Position]:
+        """Return the file that a place is in, and where."""
+        origin = self._redirected(path) if self.redirects else Origin(self, path)
+        path = origin.path
+        while path:
+            node = (origin.faults.key_positions.get(path) if key else None) or origin.faults.positions.get(path)
+            if node is not None:
+                return origin.faults.file, position_of(node)
+            path = path[:-1]
+        return origin.faults.file, Position(1, 1)
+
+    def _redirected(self, path: Path) -> Origin:
+        for _ in range(len(self.redirects) + 1):
+            for length in range(len(path), 0, -1):
+                target = self.redirects.get(path[:length])
+                if isinstance(target, Origin):
+                    return Origin(target.faults, (*target.path, *path[length:]))
+                if target is not None:
+                    path = (*target, *path[length:])
+                    break
+            else:
+                break
+        return Origin(self, path)
 
     def add(
         self,
@@ -94,7 +142,8 @@ class Faults:
         key: bool = False,
     ) -> None:
         """Note a fault at a place; ``key`` points at the key instead of the value."""
-        self.at(self.position(path, key=key), path, message, allowed=allowed, suggestion=suggestion, code=code)
+        file, position = self._place(path, key=key)
+        self.at(position, path, message, allowed=allowed, suggestion=suggestion, code=code, file=file)
 
     def at(
         self,
@@ -105,11 +154,12 @@ class Faults:
         allowed: str | None = None,
         suggestion: str | None = None,
         code: str = "invalid",
+        file: str | None = None,
     ) -> None:
-        """Note a fault at a position of the text."""
+        """Note a fault at a position of the text, or of another file's."""
         self.found.append(
             Fault(
-                self.file,
+                file or self.file,
                 position.line,
                 position.column,
                 _one_line(path_text(path)),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgewright.artifacts.digest import sha256_bytes
 from edgewright.errors import ConfigError, Fault, SpecError
 from edgewright.spec.arguments import DAG_ARGUMENTS, REFUSED_DAG_ARGUMENTS, read_arguments
 from edgewright.spec.code import check_operator
+from edgewright.spec.compose import KEYS, Composed, compose
 from edgewright.spec.events import read_profiles, read_triggers
 from edgewright.spec.faults import Faults
 from edgewright.spec.graph import order_tasks
@@ -24,15 +24,28 @@ from edgewright.spec.values import Values
 #: The address in ``$schema`` of our own documents; documents of Airflow's own grammar name theirs.
 SCHEMA = "https://edgewright.dev/schema/pipeline/v1.json"
 SCHEMAS = (SCHEMA, "https://airflow.apache.org/schemas/dag/")
-_OWN = ("$schema", "dag_id", "schedule", "params", "templates", "tasks", "profiles", "triggers", "notify")
+_OWN = (
+    "$schema",
+    "dag_id",
+    "schedule",
+    "params",
+    "templates",
+    "tasks",
+    "profiles",
+    "triggers",
+    "notify",
+    "task_defaults",
+    "step_defaults",
+)
 
 
-def load_pipeline(path: Path, *, thorough: bool = False) -> Pipeline:
+def load_pipeline(path: Path, *, thorough: bool = False, environment: str | None = None) -> Pipeline:
     """Return the pipeline of a file.
 
     Args:
         path: The file.
         thorough: Hold operators' arguments against their sources, too.
+        environment: Which of its ``environments:`` it is read for, see :func:`parse_pipeline`.
 
     Raises:
         SpecError: with every fault of the document.
@@ -48,10 +61,12 @@ def load_pipeline(path: Path, *, thorough: bool = False) -> Pipeline:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"cannot be read: {reason}", where=str(path)) from error
-    return parse_pipeline(text, path, thorough=thorough)
+    return parse_pipeline(text, path, thorough=thorough, environment=environment)
 
 
-def parse_pipeline(text: str, file: Path, *, shown: str | None = None, thorough: bool = False) -> Pipeline:
+def parse_pipeline(
+    text: str, file: Path, *, shown: str | None = None, thorough: bool = False, environment: str | None = None
+) -> Pipeline:
     """Return the pipeline of a text.
 
     Args:
@@ -60,6 +75,8 @@ def parse_pipeline(text: str, file: Path, *, shown: str | None = None, thorough:
         shown: How faults name the file. Default: the path as given.
         thorough: Hold operators' arguments against their sources, too. Costs milliseconds for each kind of operator;
             Airflow finds the same when it builds the Dag.
+        environment: Which of the document's ``environments:`` it is read for; default: the one that the installation
+            says (and a thorough look is at all of them); ``""``: none.
 
     Raises:
         SpecError: with every fault of the document.
@@ -70,10 +87,24 @@ def parse_pipeline(text: str, file: Path, *, shown: str | None = None, thorough:
         if not faults.found:
             faults.add((), "a pipeline is a mapping", allowed="it starts with $schema: and dag_id:", code="type")
         raise SpecError(faults.found)
-    pipeline = _read_document(document, text, file, faults, thorough=thorough)
-    if faults.found:
-        raise SpecError(_once(faults.found))
+    composed = compose(document, text, file, faults, environment)
+    pipeline = _read_document(composed, text, file, faults, thorough=thorough)
+    if thorough and environment is None:
+        for name in ("", *composed.environments):
+            if (name or None) != composed.environment:
+                faults.found.extend(_faults_in(name, text, file, faults.file))
+    if faults.found or composed.foreign:
+        raise SpecError(_once([*composed.foreign, *faults.found]))
     return pipeline
+
+
+def _faults_in(environment: str, text: str, file: Path, shown: str) -> list[Fault]:
+    """Return what is wrong with a document in one of its environments."""
+    try:
+        parse_pipeline(text, file, shown=shown, thorough=True, environment=environment)
+    except SpecError as error:
+        return error.faults
+    return []
 
 
 def _once(faults: list[Fault]) -> list[Fault]:
@@ -84,14 +115,15 @@ def _once(faults: list[Fault]) -> list[Fault]:
     unclear = {(fault.line, fault.column) for fault in faults if fault.code == "ambiguous"}
     return list(
         {
-            (fault.line, fault.column, fault.code, fault.message): fault
+            (fault.file, fault.line, fault.column, fault.code, fault.message): fault
             for fault in reversed(faults)
             if fault.code == "ambiguous" or (fault.line, fault.column) not in unclear
         }.values()
     )
 
 
-def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faults, *, thorough: bool) -> Pipeline:
+def _read_document(composed: Composed, text: str, file: Path, faults: Faults, *, thorough: bool) -> Pipeline:
+    document = composed.document
     _check_head(document, faults)
     _check_keys(document, faults)
     known = {key: value for key, value in document.items() if key in DAG_ARGUMENTS and value is not None}
@@ -104,7 +136,7 @@ def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faul
         dag_id=dag_id if isinstance(dag_id, str) else "",
         file=file,
         text=text,
-        digest=sha256_bytes(text.encode()),
+        digest=composed.digest,
         schedule=_read_schedule(document.get("schedule"), file, faults),
         params=params,
         tasks=tuple(tasks),
@@ -113,6 +145,8 @@ def _read_document(document: dict[str, Any], text: str, file: Path, faults: Faul
         triggers=read_triggers(document.get("triggers"), faults),
         profiles=profiles,
         notify=read_notify(document.get("notify"), values, faults, thorough=thorough),
+        environment=composed.environment,
+        inherited=composed.inherited,
     )
 
 
@@ -134,7 +168,7 @@ def _check_keys(document: dict[str, Any], faults: Faults) -> None:
         if (instead := REFUSED_DAG_ARGUMENTS.get(key)) is not None:
             faults.add((key,), f"{key!r} cannot be set", allowed=instead, code="unsupported", key=True)
         elif key not in _OWN and key not in DAG_ARGUMENTS:
-            faults.unknown_key((key,), [*_OWN, *DAG_ARGUMENTS])
+            faults.unknown_key((key,), [*_OWN, *KEYS, *DAG_ARGUMENTS])
 
 
 def _read_schedule(value: Any, file: Path, faults: Faults) -> Any:

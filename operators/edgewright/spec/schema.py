@@ -14,14 +14,12 @@ from edgewright.spec.arguments import DAG_ARGUMENTS, STEP_ARGUMENTS, TASK_ARGUME
 from edgewright.spec.descriptions import DAG, TASK
 from edgewright.spec.events import TRIGGERS, Profile
 from edgewright.spec.load import SCHEMA, SCHEMAS
-from edgewright.spec.mapping import MOST_ITEMS
 from edgewright.spec.notify import MOMENTS, NOTICES
-from edgewright.spec.params import FORMATS, KEYS
 from edgewright.spec.schedule import PRESETS
+from edgewright.spec.schema_parts import Json, asset, best_of, condition, for_each, grammar, group, mapping, param
 from edgewright.spec.steps import STEPS, StepSpec
 from edgewright.spec.steps.base import StepConfig
 
-Json = dict[str, Any]
 _ID = r"^[\w.-]+$"
 _DOTTED = r"^[^\W\d]\w*(\.[^\W\d]\w*)+$"
 _GATE = r"^\s*(>=|<=|==|>|<)\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*%?\s*$"
@@ -53,43 +51,70 @@ _READERS: dict[Any, Json] = {
 }
 
 
+#: What task_defaults may hold.
+DEFAULT_KEYS = ("profile", *TASK_ARGUMENTS, *STEP_ARGUMENTS)
+
+
 def build() -> Json:
     """Return the JSON Schema (draft 2020-12) of a pipeline document."""
-    definitions: Json = _grammar()
+    definitions: Json = grammar()
     conditions = [part for spec in STEPS.values() for part in _step(spec, definitions)]
     triggers = [
-        _object({kind: _model(model, definitions)}, required=[kind], description=_first_line(model))
+        mapping({kind: _model(model, definitions)}, required=[kind], description=_first_line(model))
         for kind, model in TRIGGERS.items()
     ]
     task = _task_keys()
     definitions["task"] = {
-        **_object({**task, "id": _id("Name of the task, unique in the pipeline.")}),
+        **mapping({**task, "id": _id("Name of the task, unique in the pipeline.")}),
         "description": "One entry of the pipeline; runs one step or any Airflow operator.",
         "anyOf": [{"required": ["id"]}, {"required": ["extends"]}],
         "allOf": conditions,
     }
-    definitions["group"] = _group(task)
+    definitions["group"] = group(task)
     definitions["entry"] = {
         "if": {"type": "object", "required": ["tasks"]},
         "then": {"$ref": "#/$defs/group"},
         "else": {"$ref": "#/$defs/task"},
     }
     definitions["template"] = {
-        **_object({**task, "id": {"type": "string"}}),
+        **mapping({**task, "id": {"type": "string"}}),
         "description": "A part that tasks share by extends:.",
     }
-    definitions["param"] = _param()
-    definitions["asset"] = _asset()
-    definitions["condition"] = _condition()
+    definitions["param"] = param()
+    definitions["asset"] = asset()
+    definitions["condition"] = condition()
     profile = _model(Profile, definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA,
         "title": "Edgewright pipeline",
         "description": "A machine-learning pipeline that Apache Airflow runs. One document is one Dag.",
-        **_object({**_document(triggers, profile), "notify": _notify(definitions)}, required=["dag_id", "tasks"]),
+        **_whole(triggers, profile, definitions),
         "$defs": dict(sorted(definitions.items())),
     }
+
+
+def _whole(triggers: list[Json], profile: Json, definitions: Json) -> Json:
+    """Return the schema of a document: its keys, and those that make one of several files."""
+    definitions["defaults"] = mapping({k: v for k, v in _task_keys().items() if k in DEFAULT_KEYS})
+    keys = {**_document(triggers, profile), "notify": _notify(definitions)}
+    overlay = {key: keys[key] for key in keys if key not in ("$schema", "dag_id", "tasks")}
+    overlay["tasks"] = {
+        "type": "object",
+        "description": "What is different, by task id.",
+        "additionalProperties": {"type": "object"},
+    }
+    keys["environments"] = {
+        "type": "object",
+        "description": "What is different where; the installation says which one it is.",
+        "additionalProperties": mapping(overlay),
+    }
+    keys["include"] = {
+        "description": "Files whose keys and tasks come before these; paths relative to this file.",
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}],
+    }
+    # tasks, and whatever else is missing, may come from an included file
+    return {**mapping(keys, required=["dag_id"]), "anyOf": [{"required": ["tasks"]}, {"required": ["include"]}]}
 
 
 def _document(triggers: list[Json], profile: Json) -> Json:
@@ -124,6 +149,35 @@ def _document(triggers: list[Json], profile: Json) -> Json:
             "propertyNames": {"not": {"const": "local"}},
             "additionalProperties": profile,
         },
+        "task_defaults": {
+            "anyOf": [{"$ref": "#/$defs/defaults"}, {"type": "null"}],
+            "description": "Arguments that all tasks have unless they say otherwise.",
+        },
+        "step_defaults": {
+            "type": ["object", "null"],
+            "description": "Arguments that all tasks of a step have unless they say otherwise.",
+            "propertyNames": {"enum": list(STEPS)},
+            "additionalProperties": {
+                "allOf": [{"type": "object", "properties": {"with": {"type": "object"}}}],
+            },
+        },
+        "env": {
+            "type": ["object", "null"],
+            "description": "Environment variables that {$env: NAME} may read; never secrets.",
+            "propertyNames": {"pattern": r"^[A-Za-z_][A-Za-z0-9_]*$"},
+            "additionalProperties": {
+                "anyOf": [
+                    mapping(
+                        {
+                            "default": {"type": ["string", "number", "boolean", "null"]},
+                            "type": {"enum": ["string", "integer", "number", "boolean"]},
+                            "description": {"type": "string"},
+                        }
+                    ),
+                    {"type": ["string", "number", "boolean", "null"]},
+                ]
+            },
+        },
         **{name: _argument(reader, DAG[name]) for name, reader in DAG_ARGUMENTS.items()},
         "tasks": {
             "type": "array",
@@ -134,83 +188,6 @@ def _document(triggers: list[Json], profile: Json) -> Json:
     }
 
 
-def _group(task: Json) -> Json:
-    """Return the schema of a group of tasks."""
-    keys = {
-        "id": {"type": "string", "pattern": r"^[\w-]+$", "maxLength": 200, "description": "Name of the group."},
-        "tasks": {
-            "type": "array",
-            "minItems": 1,
-            "description": "What is in it; ids and needs: are looked for here first.",
-            "items": {"$ref": "#/$defs/entry"},
-        },
-        "needs": task["needs"],
-        "for_each": task["for_each"],
-        "best_of": task["best_of"],
-        "tooltip": {"type": ["string", "null"], "description": "One line for Airflow's graph."},
-    }
-    return {**_object(keys, required=["id", "tasks"]), "description": "A group of tasks."}
-
-
-def _for_each() -> Json:
-    axis = {"anyOf": [{"type": "array", "minItems": 1}, {"$ref": "#/$defs/marker"}]}
-    return {
-        "description": "Runs once for each item of a list, of all combinations of several, of a param or of an output; "
-        "{$t: '{{ item }}'} is the item.",
-        "anyOf": [
-            {"type": "array", "minItems": 1, "maxItems": MOST_ITEMS},
-            {"$ref": "#/$defs/marker"},
-            {
-                "type": "object",
-                "minProperties": 1,
-                "propertyNames": {"pattern": r"^[^\W\d]\w*$"},
-                "additionalProperties": axis,
-            },
-            {"type": "null"},
-        ],
-        "examples": [{"alpha": [0.001, 0.01], "hidden": [16, 32]}],
-    }
-
-
-def _best_of() -> Json:
-    keys: Json = {
-        "metric": {"type": "string", "minLength": 1},
-        "mode": {"enum": ["max", "min"]},
-        "task": {"type": "string", "description": "Which task of the group measures it."},
-    }
-    return {
-        "description": "Which instance stands for all where another task takes an output.",
-        "anyOf": [{"type": "string", "minLength": 1}, _object(keys, required=["metric"]), {"type": "null"}],
-        "examples": ["roc_auc", {"metric": "rmse", "mode": "min"}],
-    }
-
-
-def _asset() -> Json:
-    text = {"type": "string", "minLength": 1}
-    keys = {"name": text, "uri": text, "group": text, "extra": {"type": "object"}}
-    return {
-        "description": "An asset: its URI or name, or all of it.",
-        "anyOf": [
-            text,
-            {**_object(keys), "anyOf": [{"required": ["name"]}, {"required": ["uri"]}]},
-            _object({"alias": text, "group": text}, required=["alias"]),
-        ],
-    }
-
-
-def _condition() -> Json:
-    some = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/condition"}}
-    return {
-        "description": "When assets start it; a list means all of them.",
-        "anyOf": [
-            {"$ref": "#/$defs/asset"},
-            some,
-            _object({"any": some}, required=["any"]),
-            _object({"all": some}, required=["all"]),
-        ],
-    }
-
-
 def _notify(definitions: Json) -> Json:
     moments = {"enum": list(MOMENTS)}
     when = {
@@ -218,21 +195,12 @@ def _notify(definitions: Json) -> Json:
         "anyOf": [moments, {"type": "array", "items": moments}, {"type": "null"}],
     }
     ways = [
-        _object({kind: _model(model, definitions), "when": when}, required=[kind], description=_first_line(model))
+        mapping({kind: _model(model, definitions), "when": when}, required=[kind], description=_first_line(model))
         for kind, model in NOTICES.items()
     ]
     dotted = {"uses": {"type": "string", "pattern": _DOTTED}, "with": {"type": "object"}, "when": when}
-    ways.append(_object(dotted, required=["uses"], description="Any notifier of Airflow, by its dotted path."))
+    ways.append(mapping(dotted, required=["uses"], description="Any notifier of Airflow, by its dotted path."))
     return {"type": ["array", "null"], "description": "Who is told what.", "items": {"anyOf": ways}}
-
-
-def _object(properties: Json, *, required: list[str] | None = None, description: str | None = None) -> Json:
-    found: Json = {"type": "object", "additionalProperties": False, "properties": properties}
-    if required:
-        found["required"] = required
-    if description:
-        found["description"] = description
-    return found
 
 
 def _id(description: str) -> Json:
@@ -247,7 +215,7 @@ def _argument(reader: Any, description: str) -> Json:
     else:
         schema = copy.deepcopy(_READERS[reader])
     examples = schema.pop("examples", None)
-    found: Json = {"anyOf": [schema, {"type": "null"}], "description": description}
+    found: Json = {"anyOf": [schema, {"$ref": "#/$defs/variable"}, {"type": "null"}], "description": description}
     return {**found, "examples": examples} if examples else found
 
 
@@ -256,16 +224,17 @@ def _schedule() -> Json:
         "description": "When it runs by itself; without one, by hand and by events.",
         "anyOf": [
             {"type": "null"},
+            {"$ref": "#/$defs/variable"},
             {"enum": list(PRESETS)},
             {"type": "string", "pattern": r"^\s*\S+(\s+\S+){4}\s*$", "description": "Cron."},
-            _object(
+            mapping(
                 {
                     "uses": {"type": "string", "pattern": _DOTTED, "description": "Dotted path of a timetable."},
                     "with": {"type": "object", "description": "Its arguments."},
                 },
                 required=["uses"],
             ),
-            _object(
+            mapping(
                 {
                     "assets": {"$ref": "#/$defs/condition"},
                     "time": {
@@ -310,77 +279,19 @@ def _task_keys() -> Json:
             "description": "Where to run.",
             "anyOf": [
                 profile,
-                _object({"prefer": profile, "else": profile}, required=["prefer", "else"]),
+                mapping({"prefer": profile, "else": profile}, required=["prefer", "else"]),
                 {"type": "null"},
             ],
             "examples": ["local"],
         },
-        "for_each": _for_each(),
-        "best_of": _best_of(),
+        "for_each": for_each(),
+        "best_of": best_of(),
         "setup": {"type": ["boolean", "null"], "description": "Whether it sets up what other tasks need."},
         "teardown": {
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}],
             "description": "The setup tasks that it cleans up after, whatever became of the tasks between.",
         },
         **{name: _argument(reader, TASK[name]) for name, reader in {**TASK_ARGUMENTS, **STEP_ARGUMENTS}.items()},
-    }
-
-
-def _grammar() -> Json:
-    file = _object({"$f": {"type": "string"}, "$file": {"type": "string"}})
-    file |= {"minProperties": 1, "maxProperties": 1, "description": "Text of a file, relative to the document."}
-    target = {
-        "anyOf": [
-            {"type": "string", "minLength": 1},
-            _object({"task": {"type": "string"}, "key": {"type": ["string", "null"]}}, required=["task"]),
-        ]
-    }
-    reference = _object({"$x": target, "$xcom": target}, description="Output of another task: {$x: task}.")
-    template_text = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/file"}]}
-    template = _object(
-        {"$t": template_text, "$template": template_text}, description="A Jinja template, rendered when the task runs."
-    )
-    one = {"minProperties": 1, "maxProperties": 1}
-    return {
-        "file": file,
-        "reference": {**reference, **one},
-        "jinja": {**template, **one},
-        "constant": _object({"$const": {}}, required=["$const"], description="A value that is taken as it is."),
-        "marker": {"anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("reference", "jinja", "file", "constant")]},
-        "value": {
-            "anyOf": [
-                {"$ref": "#/$defs/marker"},
-                {
-                    "type": "object",
-                    "propertyNames": {"not": {"pattern": r"^\$"}},
-                    "additionalProperties": {"$ref": "#/$defs/value"},
-                },
-                {"type": "array", "items": {"$ref": "#/$defs/value"}},
-                {"type": ["string", "number", "boolean", "null"]},
-            ]
-        },
-    }
-
-
-def _param() -> Json:
-    keys: Json = {key: {} for key in KEYS}
-    kinds = ["string", "number", "integer", "boolean", "array", "object", "null"]
-    keys["type"] = {"anyOf": [{"enum": kinds}, {"type": "array", "items": {"enum": kinds}}]}
-    keys["format"] = {"enum": list(FORMATS)}
-    for key in ("title", "description", "description_md", "section", "pattern"):
-        keys[key] = {"type": "string"}
-    for key in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"):
-        keys[key] = {"type": "number"}
-    for key in ("minLength", "maxLength", "minItems", "maxItems"):
-        keys[key] = {"type": "integer", "minimum": 0}
-    for key in ("enum", "examples", "required", "oneOf", "anyOf", "allOf"):
-        keys[key] = {"type": "array"}
-    for key in ("items", "properties", "values_display"):
-        keys[key] = {"type": "object"}
-    keys["uniqueItems"] = {"type": "boolean"}
-    return {
-        "description": "A JSON Schema with a default, or just the default.",
-        "anyOf": [_object(keys), {"type": ["string", "number", "boolean", "array", "null"]}],
     }
 
 

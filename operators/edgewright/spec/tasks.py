@@ -52,7 +52,7 @@ class TaskReader:
         self._thorough = thorough
         defaults = {name: param["default"] for name, param in params.items() if param.get("default") is not None}
         self._known = known_names(defaults)
-        self._templates = Templates(document.get("templates"), [*_OWN, *_STEP_TABLE], faults)
+        self._templates = Templates(document, [*_OWN, *_STEP_TABLE], faults)
         self._profiles = ["local", *profiles]
         self._values = values
         self._faults = faults

@@ -62,6 +62,10 @@ class Values:
             return {key: self.parse(item, (*path, key)) for key, item in value.items()}
         key = marked[0]
         name = _ALIASES.get(key, key)
+        if name == "$env":
+            allowed = "env: {NAME: {default: ...}} at the top"
+            self.faults.add((*path, key), "no variable is declared", allowed=allowed, code="marker", key=True)
+            return Template("")
         if name not in ("$x", "$t", "$f", "$const"):
             self.faults.add(
                 (*path, key),
