@@ -312,7 +312,10 @@ def _step(spec: StepSpec, definitions: Json) -> list[Json]:
             "patternProperties": {f"^{name[:-1]}": limit for name in spec.metrics if name[-1] == "*"},
             "examples": [{spec.metrics[0]: ">= 0.75"}],
         }
+        if "verified" in spec.metrics:
+            schema["properties"]["gates"]["properties"]["verified"] = {"anyOf": [{"type": "boolean"}, *limit["anyOf"]]}
     schema["description"] = f"{spec.name}: {spec.summary}"
+    schema |= _inner(spec.config, definitions)
     definitions[f"with_{spec.name}"] = schema
     uses = {"properties": {"uses": {"const": spec.name}}, "required": ["uses"]}
     found: list[Json] = [{"if": uses, "then": {"properties": {"with": {"$ref": f"#/$defs/with_{spec.name}"}}}}]
@@ -320,6 +323,19 @@ def _step(spec: StepSpec, definitions: Json) -> list[Json]:
         alone = {**uses, "not": {"required": ["extends"]}}
         found.append({"if": alone, "then": {"required": ["with"], "properties": {"with": {"required": required}}}})
     return found
+
+
+def _inner(model: type[StepConfig], definitions: Json) -> Json:
+    """Return the conditions under which a free mapping has the keys of one of several models."""
+    conditions: list[Json] = []
+    for key, (other, models) in model.INNER.items():
+        for value, inner in models.items():
+            definitions[inner.__name__] = _model(inner, definitions)
+            default = model.model_fields[other].default == value
+            chosen: Json = {"properties": {other: {"const": value}}, **({} if default else {"required": [other]})}
+            then = {"anyOf": [{"$ref": f"#/$defs/{inner.__name__}"}, {"$ref": "#/$defs/marker"}]}
+            conditions.append({"if": chosen, "then": {"properties": {key: then}}})
+    return {"allOf": conditions} if conditions else {}
 
 
 def _model(model: type[StepConfig], definitions: Json) -> Json:

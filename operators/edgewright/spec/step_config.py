@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -59,7 +59,10 @@ def check_with(spec: StepSpec, config: dict[str, Any], known: Mapping[str, Any],
         path: Place of the ``with:``.
         faults: Where to note.
     """
-    check_model(spec.config, config, path, faults, known)
+    inner = spec.config.inner_models(config)
+    check_model(spec.config, config, path, faults, known, skip=inner)
+    for key, model in inner.items():
+        check_model(model, config.get(key, {}), (*path, key), faults, known)
     _check_gates(spec, config, path, faults)
     for place, text in _texts(config, path):
         if "{{" in text or "{%" in text:
@@ -72,9 +75,14 @@ def check_with(spec: StepSpec, config: dict[str, Any], known: Mapping[str, Any],
 
 
 def check_model(
-    model: type[BaseModel], value: Any, path: Path, faults: Faults, known: Mapping[str, Any] | None = None
+    model: type[BaseModel],
+    value: Any,
+    path: Path,
+    faults: Faults,
+    known: Mapping[str, Any] | None = None,
+    skip: Container[object] = (),
 ) -> None:
-    """Note every fault of a value that a pydantic model describes, in our own words."""
+    """Note every fault of a value that a pydantic model describes, in our own words; ``skip`` is said elsewhere."""
     try:
         model.__pydantic_validator__.validate_python(_stand_ins(model, _plain(value, known or {})), strict=True)
     except ValidationError as error:
@@ -84,6 +92,8 @@ def check_model(
                 continue
             by_place.setdefault(_document_path(value, fault["loc"]), []).append(fault)
         for place, found in by_place.items():
+            if place and place[0] in skip:
+                continue
             if place[:1] == ("gates",) and len(place) + (found[0]["type"] == "value_error") > 1:
                 continue  # said by _check_gates
             if _inside_artifact(model, place):
@@ -332,7 +342,8 @@ def _check_gates(spec: StepSpec, config: Mapping[str, Any], path: Path, faults: 
         place = (*path, "gates", metric)
         if not isinstance(limit, (Reference, Template)):
             try:
-                parse_gate(metric, _plain(limit, {}))
+                if not (metric == "verified" and isinstance(limit, bool)):  # a yes-or-no question may be asked as one
+                    parse_gate(metric, _plain(limit, {}))
             except ValueError as error:
                 faults.add(place, str(error), code="gate")
         if not any(metric == name or (name[-1] == "*" and metric.startswith(name[:-1])) for name in spec.metrics):

@@ -46,7 +46,7 @@ class ModelDocument(BaseModel):
     """``model.json``. Equal models have equal documents: no times, no run identifiers, no measured speed.
 
     Attributes:
-        format: How the file is to be read.
+        format: How the file is to be read: ``pickle``, ``onnx``, or what its target says.
         target: What it was compiled for; ``sklearn`` for an estimator as it was trained.
         file: Name of the model file.
         sha256: Its digest.
@@ -61,7 +61,7 @@ class ModelDocument(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     version: Literal[1] = 1
-    format: Literal["pickle", "onnx"]
+    format: str
     target: str
     file: str
     sha256: str = ""
@@ -135,6 +135,8 @@ def load_model(folder: Path, *, threads: int = 1) -> LoadedModel:
         raise DamagedArtifact(f"{document.file} does not match the sha256 in {DOCUMENT}", where=str(folder))
     if document.format == "onnx":
         return OnnxModel(data, document, threads=threads)
+    if document.format != "pickle":
+        raise UserFault(f"a model in the format {document.format} does not load in this process")
     return PickledModel(data, document, folder)
 
 

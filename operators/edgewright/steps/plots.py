@@ -137,6 +137,16 @@ def residuals(truth: Truth) -> bytes:
     return _png(figure)
 
 
+def agreement(title: str, x: str, y: str, before: Array, after: Array) -> bytes:
+    """Draw what two forms of a model say about the same rows against each other; equal ones lie on the line."""
+    figure, axes = _figure(title, x, y)
+    low = float(min(before.min(), after.min()))
+    high = float(max(before.max(), after.max()))
+    axes.plot([low, high], [low, high], color=INK, linewidth=1, linestyle=":")
+    axes.scatter(before.ravel(), after.ravel(), s=8, color=BLUE, alpha=0.4, linewidths=0)
+    return _png(figure)
+
+
 def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 

@@ -6,19 +6,16 @@ each time and stands in the result's metrics and in the report.
 
 from __future__ import annotations
 
-import statistics
-import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from edgewright.artifacts import ArtifactRef
 from edgewright.errors import GateResult, UserFault
 from edgewright.spec.gates import check_gates
-from edgewright.spec.steps.quantize import QuantizeConfig
-from edgewright.steps import metrics, plots
+from edgewright.spec.steps.quantize import GATE_METRICS, QuantizeConfig
+from edgewright.steps import metrics
+from edgewright.steps.compiling import make_variant
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import Dataset
@@ -29,49 +26,14 @@ from edgewright.steps.models import (
     OnnxModel,
     PickledModel,
     describe_features,
-    feed,
     load_model,
     write_model,
 )
 from edgewright.steps.originals import with_columns
-from edgewright.steps.reports import Report, Table
+from edgewright.steps.quantize_report import report_page
 from edgewright.steps.tracking import add_to_run
-from edgewright.targets import Compiled, Job, Target, compile_for, find_target
-
-_WARM_UP = 50
-_RUNS = 500
-_SECONDS = 1.0
-_TIE = 1e-6
-
-
-@dataclass
-class Variant:
-    """One form of the model, measured.
-
-    Attributes:
-        target: What it was made for.
-        data: The file's bytes.
-        document: Its ``model.json``.
-        quality: Metrics on the held-out rows; empty where it cannot run here.
-        scores: Its scores of these rows, or ``None``.
-        latency_us: Median time of one row in microseconds, or ``None``.
-    """
-
-    target: str
-    data: bytes
-    document: ModelDocument
-    quality: dict[str, float]
-    scores: np.ndarray[Any, Any] | None = None
-    latency_us: float | None = None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The held-out rows on which everything is proven."""
-
-    part: str
-    frame: pd.DataFrame
-    y: pd.Series[Any]
+from edgewright.steps.variants import Rows, Variant, compare_variants, measure_onnx
+from edgewright.targets import find_target
 
 
 def run(config: QuantizeConfig, context: StepContext) -> StepOutput:
@@ -88,15 +50,27 @@ def run(config: QuantizeConfig, context: StepContext) -> StepOutput:
     train = dataset.frame("train")
     exported = _export(source, train, config)
     difference = _check_export(source, exported, rows, config)
-    compiled = compile_for(target, _job(exported, train, config, context))
-    float_variant = _measured(exported.data, exported.document, rows, config)
-    variant = _measured(compiled.data, _compiled_document(exported.document, compiled, target), rows, config)
-    measured = compare_variants(source, float_variant, variant, rows)
+    measure_onnx(exported, rows)
+    variant, notes = make_variant(target, exported, train, rows, config, context)
+    measured = compare_variants(source, exported, variant, rows)
     measured["export_max_difference"] = difference
-    gates = check_gates(config.gates, dict(measured), {})
-    output = _output(config, context, [float_variant, variant], measured, gates, compiled, rows)
-    output.notes += _transform_notes(dataset)
+    gates = check_gates(config.gates, _gateable(measured, variant), _gate_notes(variant))
+    output = _output(config, context, [exported, variant], measured, gates, rows)
+    output.notes = [*notes, *output.notes, *_transform_notes(dataset)]
     return output
+
+
+def _gateable(measured: dict[str, float], variant: Variant) -> dict[str, float | None]:
+    """Return what gates may name; of a variant that was not run, quality and speed are unknown, which is no fault."""
+    found: dict[str, float | None] = dict(measured)
+    if variant.scores is None:
+        found = {**dict.fromkeys(GATE_METRICS), **found}
+    return found
+
+
+def _gate_notes(variant: Variant) -> dict[str, str]:
+    reason = variant.document.verified.get("unverified")
+    return dict.fromkeys(GATE_METRICS, f"not run here: {reason}") if reason else {}
 
 
 def _transform_notes(dataset: Dataset) -> list[str]:
@@ -108,7 +82,7 @@ def _transform_notes(dataset: Dataset) -> list[str]:
 # -- export ----------------------------------------------------------------------------------------------------------
 
 
-def _export(source: LoadedModel, train: pd.DataFrame, config: QuantizeConfig) -> Variant:
+def _export(source: LoadedModel, train: Any, config: QuantizeConfig) -> Variant:
     """Return the model as float ONNX in canonical bytes."""
     from edgewright.targets import graph
 
@@ -144,7 +118,7 @@ def _export(source: LoadedModel, train: pd.DataFrame, config: QuantizeConfig) ->
         libraries={**document.libraries, **libraries},
         details=details,
     )
-    return Variant("onnx", data, exported, {})
+    return Variant("onnx", data, exported)
 
 
 def _check_export(source: LoadedModel, exported: Variant, rows: Rows, config: QuantizeConfig) -> float:
@@ -173,116 +147,6 @@ def _check_export(source: LoadedModel, exported: Variant, rows: Rows, config: Qu
     return largest
 
 
-# -- compiling -------------------------------------------------------------------------------------------------------
-
-
-def _job(exported: Variant, train: pd.DataFrame, config: QuantizeConfig, context: StepContext) -> Job:
-    count = min(config.calibration.rows, len(train))
-    # evenly spread over the part, whose order may follow time or class
-    places = np.linspace(0, len(train) - 1, count).round().astype(int)
-    return Job(
-        model=exported.data,
-        calibration=feed(train.iloc[places], exported.document),
-        options={
-            "method": config.method,
-            "per_channel": config.per_channel,
-            "calibration_method": config.calibration.method,
-        },
-        scratch=context.folder("compile"),
-    )
-
-
-def _compiled_document(exported: ModelDocument, compiled: Compiled, target: Target) -> ModelDocument:
-    details = {**exported.details, **compiled.details}
-    return exported.model_copy(
-        update={
-            "target": target.name,
-            "format": target.format,
-            "file": f"model{target.suffix}",
-            "details": details,
-            "verified": {"runtime": target.runtime} if target.runtime else {"runtime": None},
-        }
-    )
-
-
-# -- measuring -------------------------------------------------------------------------------------------------------
-
-
-def _measured(data: bytes, document: ModelDocument, rows: Rows, config: QuantizeConfig) -> Variant:
-    """Run a variant as it ships on the held-out rows."""
-    variant = Variant(document.target, data, document, {})
-    metrics_kept: dict[str, float] = {"size_bytes": float(len(data))}
-    if document.verified.get("runtime", "onnxruntime") == "onnxruntime":
-        model = OnnxModel(data, document)
-        truth = metrics.compare(model, rows.frame, rows.y)
-        variant.scores = truth.scores
-        variant.quality = metrics.measure(truth)
-        variant.latency_us = latency(model, rows.frame)
-        metrics_kept |= variant.quality
-        verified: dict[str, Any] = {"runtime": "onnxruntime", "part": rows.part, "rows": len(rows.y)}
-    else:
-        verified = {"runtime": None, "note": "this machine cannot run it; nothing was measured"}
-    variant.document = document.model_copy(
-        update={"metrics": {name: round(value, 9) for name, value in metrics_kept.items()}, "verified": verified}
-    )
-    return variant
-
-
-def latency(model: OnnxModel, frame: pd.DataFrame) -> float:
-    """Return the median time of one row in microseconds: one thread, warm, arrays ready, at most a second."""
-    rows = [feed(frame.iloc[[index]], model.document) for index in range(min(32, len(frame)))]
-    for index in range(_WARM_UP):
-        model.run(rows[index % len(rows)])
-    times: list[float] = []
-    end = time.perf_counter() + _SECONDS
-    while len(times) < _RUNS and time.perf_counter() < end:
-        row = rows[len(times) % len(rows)]
-        start = time.perf_counter()
-        model.run(row)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1e6
-
-
-def compare_variants(source: LoadedModel, exported: Variant, variant: Variant, rows: Rows) -> dict[str, float]:
-    """Return what gates may name: the variant against the trained model, by quality, size and speed.
-
-    ``*_drop`` is the trained model's figure minus the variant's; ``rmse_ratio``, ``size_ratio`` and ``latency_ratio``
-    are the variant's figure by that of the trained model (quality) or of the float ONNX model (size, speed).
-    """
-    truth = metrics.compare(source, rows.frame, rows.y)
-    base = metrics.measure(truth)
-    found = {
-        "rows": float(len(rows.y)),
-        "size_bytes": float(len(variant.data)),
-        "float_size_bytes": float(len(exported.data)),
-        "size_ratio": len(variant.data) / len(exported.data),
-    }
-    if variant.scores is None:
-        return found
-    found |= variant.quality
-    for name in ("accuracy", "roc_auc", "r2"):
-        if name in base and name in variant.quality:
-            found[f"{name}_drop"] = base[name] - variant.quality[name]
-    if "rmse" in base:
-        # an exact model's error is 64-bit noise; no 32-bit variant can be held against that
-        smallest = float(np.finfo(np.float32).eps) * max(1.0, float(np.abs(truth.y).max()))
-        found["rmse_ratio"] = max(variant.quality["rmse"], smallest) / max(base["rmse"], smallest)
-    if truth.problem == "classification":
-        found["agreement"] = _agreement(truth.scores, variant.scores)
-    found["max_difference"] = float(np.abs(truth.scores - variant.scores).max())
-    if variant.latency_us and exported.latency_us:
-        found["latency_us"] = variant.latency_us
-        found["float_latency_us"] = exported.latency_us
-        found["latency_ratio"] = variant.latency_us / exported.latency_us
-    return found
-
-
-def _agreement(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> float:
-    """Return the share of rows whose decision is one that the trained model finds best (a tie has two of them)."""
-    chosen = np.take_along_axis(before, after.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return float(np.mean(chosen >= before.max(axis=1) - _TIE))
-
-
 # -- outputs ---------------------------------------------------------------------------------------------------------
 
 
@@ -292,21 +156,24 @@ def _output(
     variants: list[Variant],
     measured: dict[str, float],
     gates: list[GateResult],
-    compiled: Compiled,
     rows: Rows,
 ) -> StepOutput:
     exported, variant = variants
     outputs: dict[str, ArtifactRef] = {}
     for name, item in (("model", variant), ("float", exported)):
         folder = context.folder(name)
+        for place, data in item.files.items():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            (folder / place).write_bytes(data)
         write_model(folder, item.data, item.document)
         outputs[name] = context.put(folder, "model", _meta(item, config))
     folder = context.folder("report")
     report_page(config, context, variants, measured, gates, rows).write(folder)
     outputs["report"] = context.put(folder, "report", {"page": "report.html", "part": rows.part, "rows": len(rows.y)})
-    notes = list(compiled.notes)
+    notes: list[str] = []
     if variant.scores is None:
-        notes.append(f"{config.target} cannot run on this machine: its size was measured, its quality was not")
+        reason = variant.document.verified["unverified"]
+        notes.append(f"{config.target} was not run here ({reason}): its size was measured, its quality was not")
     run_id = config.model.meta.get("mlflow_run_id")
     if run_id and context.request.tracking_uri:
         named = {f"{config.target}/{name}": value for name, value in measured.items()}
@@ -324,70 +191,7 @@ def _meta(variant: Variant, config: QuantizeConfig) -> dict[str, Any]:
         "label": variant.document.label,
         "features": len(variant.document.features),
     }
+    meta["verified"] = variant.scores is not None
     if config.model.meta.get("mlflow_run_id"):
         meta["mlflow_run_id"] = config.model.meta["mlflow_run_id"]
     return meta
-
-
-def report_page(
-    config: QuantizeConfig,
-    context: StepContext,
-    variants: list[Variant],
-    measured: dict[str, float],
-    gates: list[GateResult],
-    rows: Rows,
-) -> Report:
-    """Return the page that holds the variants side by side."""
-    identity = context.request.identity
-    # one variant when the target is the float model itself
-    shown = {variant.target: variant for variant in variants}
-    names = list(dict.fromkeys(name for variant in shown.values() for name in variant.quality))
-    table: list[tuple[Any, ...]] = [("size in bytes", *(len(variant.data) for variant in shown.values()))]
-    table.append(("one row in microseconds (median)", *(variant.latency_us for variant in shown.values())))
-    table += [(name, *(variant.quality.get(name) for variant in shown.values())) for name in names]
-    report = Report(
-        title=f"{identity.dag_id}: {config.target}",
-        subtitle=f"{len(rows.y):,} rows of the part {rows.part}; one thread of this machine, batch of one row",
-        gates=gates,
-    )
-    report.tables.append(Table("Variants", ("", *shown), table, note="each was run as it ships"))
-    compared = sorted((name, value) for name, value in measured.items() if name not in names and name != "rows")
-    report.tables.append(Table("Against the trained model", ("", "measured"), compared))
-    report.charts = _bars(shown)
-    report.facts = _facts(config, context, variants[-1])
-    report.data = {
-        "version": 1,
-        "target": config.target,
-        "part": rows.part,
-        "metrics": measured,
-        "gates": [vars(gate) for gate in gates],
-        "variants": {name: _described(variant) for name, variant in shown.items()},
-    }
-    return report
-
-
-def _bars(shown: dict[str, Variant]) -> dict[str, bytes]:
-    return {
-        "size": plots.bars("Size", "bytes", {name: float(len(v.data)) for name, v in shown.items()}),
-        "latency": plots.bars("One row", "microseconds", {name: v.latency_us or 0.0 for name, v in shown.items()}),
-    }
-
-
-def _facts(config: QuantizeConfig, context: StepContext, variant: Variant) -> dict[str, Any]:
-    identity = context.request.identity
-    nodes = variant.document.details.get("nodes", {})
-    return {
-        "run": f"{identity.run_id}, task {identity.task_id}",
-        "trained model": f"sha256 {config.model.sha256}",
-        "dataset": f"sha256 {config.data.sha256}",
-        "nodes": ", ".join(f"{kind} {count}" for kind, count in nodes.items()),
-    }
-
-
-def _described(variant: Variant) -> dict[str, Any]:
-    return {
-        "size_bytes": len(variant.data),
-        "latency_us": variant.latency_us,
-        "quality": variant.quality,
-        "details": variant.document.details,
-    }

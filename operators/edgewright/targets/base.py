@@ -1,9 +1,14 @@
 """What a target is, which ones there are, and how one is asked to compile.
 
 A target is described by a few words that can be read without importing its compiler. Its module is imported when a
-task compiles for it, and offers one function::
+task compiles for it, and offers one function, or two where something other than onnxruntime runs what it makes::
 
     def compile_model(job: Job) -> Compiled: ...
+    def open_model(folder: Path, job: Job) -> Callable[[dict[str, ndarray]], ndarray]: ...
+
+A target with an ``environment`` is imported in a child process of that virtual environment, which has its compiler and
+nothing of ours beside this package's files: its module may import the standard library, ``edgewright.errors``,
+``edgewright.targets.base`` and what its lock lists.
 
 Other distributions add targets by an entry point of the group ``edgewright.targets`` that names a :class:`Target`.
 """
@@ -13,6 +18,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +41,16 @@ class Target:
         format: ``format`` in ``model.json``.
         requires: Distributions that must be installed.
         options: Keys of ``quantize``'s ``with:`` that it heeds.
-        runtime: What runs the compiled file here (``onnxruntime``), or ``None`` where this machine cannot run it.
+        runtime: What runs the compiled file here (``onnxruntime`` in this process; anything else by ``open_model``), or
+            ``None`` where nothing here can.
         narrows: Whether it makes numbers narrower, so that calibration rows are wanted.
+        environment: Name or path of the hashed lock of its own virtual environment; ``None``: this process.
+        programs: Programs that must be on the path, such as ``g++``.
+        core: Whether it takes the arithmetic of a model only; what stands before and behind that (imputers, scalers,
+            softmax) stays with onnxruntime on the host processor.
+        source: Whether it makes sources to be built elsewhere, so that bytes and times say nothing about the hardware.
+        seconds: Time limit of its child process.
+        memory_gib: Memory limit of its child process.
     """
 
     name: str
@@ -48,6 +62,12 @@ class Target:
     options: tuple[str, ...] = ()
     runtime: str | None = "onnxruntime"
     narrows: bool = False
+    environment: str | None = None
+    programs: tuple[str, ...] = ()
+    core: bool = False
+    source: bool = False
+    seconds: float = 1800.0
+    memory_gib: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -55,9 +75,9 @@ class Job:
     """What a compiler gets.
 
     Attributes:
-        model: The float model in ONNX's canonical bytes.
+        model: The float model (of a ``core`` target: its arithmetic) in ONNX's canonical bytes.
         calibration: Input name -> array of calibration rows.
-        options: ``method``, ``per_channel``, ``calibration_method`` and whatever else the target heeds.
+        options: ``method``, ``per_channel``, ``calibration_method``, and the task's ``options`` with their defaults.
         scratch: Empty folder for intermediate files.
     """
 
@@ -75,11 +95,22 @@ class Compiled:
         data: Bytes of the compiled file; the same job gives the same bytes.
         details: Small facts for ``model.json`` (method, counts of nodes); the same job gives the same facts.
         notes: Sentences for the log.
+        files: Files that belong to it, by their path beside it.
+        tools: Versions of what compiled it.
+        unverified: Why it could not be run here, where the target as such has a runtime.
     """
 
     data: bytes
     details: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+    unverified: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return len(self.data) + sum(map(len, self.files.values()))
 
 
 TARGETS: dict[str, Target] = {
@@ -87,11 +118,29 @@ TARGETS: dict[str, Target] = {
     for target in (
         Target("onnx", "32-bit floats in ONNX, for any ONNX runtime", "edgewright.targets.onnx"),
         Target(
+            "onnx-fp16",
+            "16-bit floats in ONNX, half the size, for runtimes that compute with them",
+            "edgewright.targets.onnx_fp16",
+        ),
+        Target(
             "onnx-int8",
             "8-bit integers in ONNX (QDQ), for onnxruntime on x86 and ARM processors",
             "edgewright.targets.onnx_int8",
             options=("method", "per_channel", "calibration"),
             narrows=True,
+        ),
+        Target(
+            "openvino",
+            "OpenVINO IR, 8-bit integers by NNCF, for Intel processors, GPUs and NPUs",
+            "edgewright.targets.openvino",
+            suffix=".xml",
+            format="openvino",
+            requires=(),
+            options=("precision", "preset"),
+            runtime="OpenVINO on CPU",
+            narrows=True,
+            environment="openvino",
+            core=True,
         ),
     )
 }
@@ -130,6 +179,7 @@ def find_target(name: str) -> Target:
         )
     target = targets[name]
     absent = [needed for needed in target.requires if not _installed(needed)]
+    absent += [program for program in target.programs if shutil.which(program) is None]
     if absent:
         raise ConfigError(
             f"the target {name} needs {', '.join(absent)}, which this environment does not have",

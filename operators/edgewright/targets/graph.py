@@ -113,6 +113,28 @@ def prune(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
 
 
+def sort_nodes(model: onnx.ModelProto) -> None:
+    """Put every node behind those whose outputs it takes; tools that add nodes leave them anywhere."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    done: set[int] = set()
+    ordered: list[onnx.NodeProto] = []
+    waiting = list(reversed(model.graph.node))
+    while waiting:
+        node = waiting[-1]
+        needed = [makers[name] for name in {*node.input, *_captured(node)} if name in makers]
+        needed = [maker for maker in needed if id(maker) not in done and maker is not node]
+        if id(node) in done or not needed:
+            waiting.pop()
+            if id(node) not in done:
+                done.add(id(node))
+                ordered.append(node)
+        else:
+            waiting.extend(sorted(needed, key=lambda maker: maker.name))
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+
+
 def _captured(node: onnx.NodeProto) -> set[str]:
     """Return the names that the subgraphs of a node (If, Loop, Scan) take from outside."""
     names: set[str] = set()

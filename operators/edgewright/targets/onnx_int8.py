@@ -30,6 +30,8 @@ _METHODS = {
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
 }
+_FORMATS = {"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}
+_TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 _BATCH = 64
 _ARITHMETIC = ("MatMul", "Gemm", "Conv")
 
@@ -99,12 +101,13 @@ def _static(job: Job, source: Path, target: Path, exclude: list[str]) -> None:
         str(source),
         str(target),
         _Rows(job.calibration),
-        quant_format=QuantFormat.QDQ,
+        quant_format=_FORMATS[str(job.options.get("format", "qdq"))],
         per_channel=bool(job.options.get("per_channel", True)),
         calibrate_method=_METHODS[str(job.options.get("calibration_method", "minmax"))],
-        activation_type=QuantType.QInt8,
+        activation_type=_TYPES[str(job.options.get("activation", "int8"))],
         weight_type=QuantType.QInt8,
         nodes_to_exclude=exclude,
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True} if job.options.get("symmetric") else None,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -21,11 +22,24 @@ class StepConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
+    #: Free mappings whose keys follow from another key: ``{key: (other key, {its value: model})}``.
+    INNER: ClassVar[Mapping[str, tuple[str, Mapping[str, type[StepConfig]]]]] = {}
+
     def references(self) -> dict[str, ArtifactRef]:
         """Return the artifacts that this configuration takes in, by dotted place (``data``, ``models.0``)."""
         found: dict[str, ArtifactRef] = {}
         for name in type(self).model_fields:
             _collect(name, getattr(self, name), found)
+        return found
+
+    @classmethod
+    def inner_models(cls, config: Mapping[str, Any]) -> dict[str, type[StepConfig]]:
+        """Return the models of the free mappings in a ``with:`` whose keys follow from another key of it."""
+        found: dict[str, type[StepConfig]] = {}
+        for key, (other, models) in cls.INNER.items():
+            chosen = config.get(other, cls.model_fields[other].default)
+            if isinstance(chosen, str) and chosen in models and isinstance(config.get(key, {}), dict):
+                found[key] = models[chosen]
         return found
 
     def entry_points(self) -> list[str]:

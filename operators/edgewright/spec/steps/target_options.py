@@ -1,0 +1,47 @@
+"""``options:`` of ``quantize``: what only one target knows, typed; targets of others check their own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgewright.spec.steps.base import StepConfig
+
+
+class NoOptions(StepConfig):
+    """The target has none."""
+
+
+class OnnxInt8Options(StepConfig):
+    """How 8-bit integers are written into ONNX."""
+
+    format: Annotated[
+        Literal["qdq", "qoperator"],
+        Field(description="qdq for runtimes that choose their own kernels; qoperator: QLinear operators."),
+    ] = "qdq"
+    activation: Annotated[
+        Literal["int8", "uint8"],
+        Field(description="Type of activations; uint8 is what x86 computes fastest with qoperator."),
+    ] = "int8"
+    symmetric: Annotated[bool, Field(description="Zero points 0, as TensorRT and other accelerators want them.")] = (
+        False
+    )
+
+
+class OpenVinoOptions(StepConfig):
+    """What OpenVINO writes."""
+
+    precision: Literal["int8", "fp16", "fp32"] = "int8"
+    preset: Annotated[
+        Literal["performance", "mixed"], Field(description="mixed: activations with zero points, more exact.")
+    ] = "performance"
+
+
+#: Options of our own targets by name; a target that is not listed here gets what the pipeline says, unchecked.
+OPTIONS: dict[str, type[StepConfig]] = {
+    "onnx": NoOptions,
+    "onnx-fp16": NoOptions,
+    "onnx-int8": OnnxInt8Options,
+    "openvino": OpenVinoOptions,
+}

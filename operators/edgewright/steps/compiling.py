@@ -1,0 +1,165 @@
+"""From the float ONNX model to its target's variant: cut where the target wants that, compiled, run, measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from edgewright.errors import UserFault
+from edgewright.spec.steps.quantize import QuantizeConfig
+from edgewright.steps.context import StepContext
+from edgewright.steps.models import ModelDocument, feed
+from edgewright.steps.variants import Rows, Variant, measure_onnx, note_scores, note_unverified
+from edgewright.targets import Compiled, Job, Target, compile_for
+
+BEFORE = "before.onnx"
+AFTER = "after.onnx"
+CORE = "core.onnx"
+
+
+def make_variant(
+    target: Target, exported: Variant, train: pd.DataFrame, rows: Rows, config: QuantizeConfig, context: StepContext
+) -> tuple[Variant, tuple[str, ...]]:
+    """Compile for a target, and run what was made as it ships.
+
+    Returns:
+        The measured variant, and the compiler's notes.
+
+    Raises:
+        UserFault: the model cannot be compiled for this target.
+    """
+    calibration = feed(_calibration(train, config), exported.document)
+    options = {
+        "method": config.method,
+        "per_channel": config.per_channel,
+        "calibration_method": config.calibration.method,
+        **_with_files(config.options, context),
+    }
+    job = Job(exported.data, calibration, options, context.folder("compile"))
+    if target.core:
+        return _make_core(target, job, exported, rows)
+    started = time.perf_counter()
+    compiled = compile_for(target, job)
+    variant = _variant(target, exported.document, compiled, time.perf_counter() - started)
+    if target.runtime == "onnxruntime" and not compiled.unverified:
+        measure_onnx(variant, rows)
+        _add_to_verified(variant, compiled)
+    else:
+        note_unverified(variant, compiled.unverified or "nothing here can run it")
+    return variant, compiled.notes
+
+
+def _calibration(train: pd.DataFrame, config: QuantizeConfig) -> pd.DataFrame:
+    """Return calibration rows, evenly spread over the part, whose order may follow time or class."""
+    count = min(config.calibration.rows, len(train))
+    return train.iloc[np.linspace(0, len(train) - 1, count).round().astype(int)]
+
+
+def _with_files(options: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
+    """Return options where a ``file`` of the pipeline's folder is its full path."""
+    found = dict(options)
+    if isinstance(found.get("file"), str):
+        found["file"] = str(context.path(found["file"]))
+    return found
+
+
+def _variant(target: Target, exported: ModelDocument, compiled: Compiled, seconds: float) -> Variant:
+    document = exported.model_copy(
+        update={
+            "target": target.name,
+            "format": target.format,
+            "file": f"model{target.suffix}",
+            "details": {**exported.details, **compiled.details},
+            "libraries": {**exported.libraries, **compiled.tools},
+        }
+    )
+    return Variant(target.name, compiled.data, document, files=compiled.files, compile_seconds=seconds)
+
+
+def _add_to_verified(variant: Variant, compiled: Compiled) -> None:
+    checks = compiled.details.get("checks")
+    if checks:
+        variant.document.verified["checks"] = checks
+
+
+# -- targets that compile the arithmetic in an environment of their own --------------------------------------------
+
+
+def _make_core(target: Target, job: Job, exported: Variant, rows: Rows) -> tuple[Variant, tuple[str, ...]]:
+    from edgewright.targets import graph
+    from edgewright.targets.isolated import compile_isolated
+    from edgewright.targets.partition import split
+
+    inputs = feed(rows.frame, exported.document)
+    parts = split(graph.parse(job.model), {name: array[:2] for name, array in inputs.items()})
+    middle = {parts.source: _run(parts.before, inputs, parts.source)}
+    calibration = {parts.source: _run(parts.before, job.calibration, parts.source)}
+    _check_finite(calibration[parts.source])
+    core = Job(parts.core, calibration, job.options, job.scratch)
+    in_child = target.runtime is not None and target.runtime != "onnxruntime"
+    compiled, proof, seconds = compile_isolated(target, core, middle if in_child else None, timed=not target.source)
+    if target.format == "onnx":
+        return _finish_onnx(target, exported, compiled, seconds, parts, rows)
+    return _finish(target, exported, compiled, proof, seconds, parts, rows)
+
+
+def _finish_onnx(
+    target: Target, exported: Variant, compiled: Compiled, seconds: float, parts: Any, rows: Rows
+) -> tuple[Variant, tuple[str, ...]]:
+    """Put a compiled arithmetic that is ONNX back between the other parts: one file that runs anywhere."""
+    from edgewright.targets import graph
+    from edgewright.targets.partition import join
+
+    whole = replace(
+        compiled, data=join(parts, graph.parse(compiled.data)), files={**compiled.files, CORE: compiled.data}
+    )
+    variant = _variant(target, exported.document, whole, seconds)
+    measure_onnx(variant, rows)
+    _add_to_verified(variant, compiled)
+    return variant, compiled.notes
+
+
+def _finish(
+    target: Target, exported: Variant, compiled: Compiled, proof: Any, seconds: float, parts: Any, rows: Rows
+) -> tuple[Variant, tuple[str, ...]]:
+    beside = {AFTER: parts.after} | ({BEFORE: parts.before} if parts.before else {})
+    variant = _variant(target, exported.document, compiled, seconds)
+    variant.files = {**compiled.files, **beside}
+    variant.document.details["parts"] = {"input": parts.source, "output": parts.result, "shape": list(parts.shape)}
+    if proof is None:
+        note_unverified(variant, compiled.unverified or "nothing here can run it")
+        return variant, compiled.notes
+    result = np.ascontiguousarray(np.asarray(proof.scores, dtype=np.float32))
+    output = "probabilities" if variant.document.problem == "classification" else "prediction"
+    scores = np.asarray(_run(parts.after, {parts.result: result}, output), dtype=np.float64)
+    note_scores(variant, scores, rows, str(target.runtime))
+    variant.latency = proof.latency
+    _add_to_verified(variant, compiled)
+    return variant, compiled.notes
+
+
+def _run(model: bytes | None, arrays: Mapping[str, Any], output: str) -> Any:
+    """Return one output of a part of the model; of no part at all, its input."""
+    import onnxruntime
+
+    if model is None:
+        return arrays[output]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    wanted = {value.name for value in session.get_inputs()}
+    (found,) = session.run([output], {name: array for name, array in arrays.items() if name in wanted})
+    return found
+
+
+def _check_finite(array: Any) -> None:
+    if not np.isfinite(array).all():
+        raise UserFault(
+            "missing values in the calibration rows reach the arithmetic",
+            hint="put an imputer (SimpleImputer) at the front of the model",
+        )
