@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from edgewright.errors import UserFault
+from edgewright.errors import SystemFault, UserFault
 from edgewright.spec.steps.quantize import QuantizeConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.models import ModelDocument, feed
-from edgewright.steps.variants import Rows, Variant, measure_onnx, note_scores, note_unverified
+from edgewright.steps.variants import Rows, Variant, measure_onnx, note_scores, note_unverified, sqnr_db
 from edgewright.targets import Compiled, Job, Target, compile_for
 
 BEFORE = "before.onnx"
 AFTER = "after.onnx"
 CORE = "core.onnx"
+_SECOND_ROWS = 32
+#: Two runtimes may round a tie differently, by one step of 8 bits somewhere inside; more is another computation.
+_AGREEING_DB = 30.0
 
 
 def make_variant(
@@ -104,6 +107,7 @@ def _make_core(target: Target, job: Job, exported: Variant, rows: Rows) -> tuple
     in_child = target.runtime is not None and target.runtime != "onnxruntime"
     compiled, proof, seconds = compile_isolated(target, core, middle if in_child else None, timed=not target.source)
     if target.format == "onnx":
+        _ask_second_runtime(compiled, middle)
         return _finish_onnx(target, exported, compiled, seconds, parts, rows)
     return _finish(target, exported, compiled, proof, seconds, parts, rows)
 
@@ -122,6 +126,34 @@ def _finish_onnx(
     measure_onnx(variant, rows)
     _add_to_verified(variant, compiled)
     return variant, compiled.notes
+
+
+def _ask_second_runtime(compiled: Compiled, middle: Mapping[str, Any]) -> None:
+    """Run some rows by ONNX's reference implementation, which shares no code with onnxruntime; note how far they differ.
+
+    Raises:
+        SystemFault: they do not agree, so at least one of them does not do what the file says.
+    """
+    from onnx.reference import ReferenceEvaluator
+    from onnx.version_converter import convert_version
+
+    from edgewright.targets import graph
+
+    rows = {name: np.asarray(array[:_SECOND_ROWS], dtype=np.float32) for name, array in middle.items()}
+    # its DequantizeLinear starts at opset 19
+    evaluator = ReferenceEvaluator(convert_version(graph.parse(compiled.data), 21))
+    (second,) = evaluator.run(None, rows)
+    first = _run(compiled.data, rows, evaluator.output_names[0])
+    decibels = sqnr_db(np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64))
+    if decibels < _AGREEING_DB:
+        raise SystemFault(
+            f"onnxruntime and ONNX's reference implementation do not agree on the compiled model: {decibels:.1f} dB"
+        )
+    compiled.details.setdefault("checks", {})["second_runtime"] = {
+        "runtime": "onnx.reference",
+        "rows": len(second),
+        "max_difference": round(float(np.abs(first - second).max()), 6),
+    }
 
 
 def _finish(

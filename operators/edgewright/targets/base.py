@@ -142,6 +142,17 @@ TARGETS: dict[str, Target] = {
             environment="openvino",
             core=True,
         ),
+        Target(
+            "vitis-ai",
+            "power-of-two INT8 in ONNX by AMD Quark, as AMD's DPUs and NPUs compute",
+            "edgewright.targets.vitis_ai",
+            requires=(),
+            options=("style",),
+            narrows=True,
+            environment="vitis-ai",
+            programs=("g++",),
+            core=True,
+        ),
     )
 }
 

@@ -38,10 +38,20 @@ class OpenVinoOptions(StepConfig):
     ] = "performance"
 
 
+class VitisAiOptions(StepConfig):
+    """How AMD's hardware wants its integers."""
+
+    style: Annotated[
+        Literal["dpu", "xint8"],
+        Field(description="dpu: signed, zero points 0; xint8: Quark's XINT8, with unsigned activations, for NPUs."),
+    ] = "dpu"
+
+
 #: Options of our own targets by name; a target that is not listed here gets what the pipeline says, unchecked.
 OPTIONS: dict[str, type[StepConfig]] = {
     "onnx": NoOptions,
     "onnx-fp16": NoOptions,
     "onnx-int8": OnnxInt8Options,
     "openvino": OpenVinoOptions,
+    "vitis-ai": VitisAiOptions,
 }
