@@ -77,17 +77,22 @@ def _variant(target: Target, exported: ModelDocument, compiled: Compiled, second
             "target": target.name,
             "format": target.format,
             "file": f"model{target.suffix}",
-            "details": {**exported.details, **compiled.details},
+            "details": {**_told(target, exported), **compiled.details},
             "libraries": {**exported.libraries, **compiled.tools},
         }
     )
     return Variant(target.name, compiled.data, document, files=compiled.files, compile_seconds=seconds)
 
 
+def _told(target: Target, exported: ModelDocument) -> dict[str, Any]:
+    """Return what the float model's details say of every variant; its nodes are not those of a compiled one."""
+    return {k: v for k, v in exported.details.items() if not target.core or k not in ("nodes", "opsets")}
+
+
 def _add_to_verified(variant: Variant, compiled: Compiled) -> None:
-    checks = compiled.details.get("checks")
-    if checks:
-        variant.document.verified["checks"] = checks
+    variant.document.details.pop("checks", None)
+    if "checks" in compiled.details:
+        variant.document.verified["checks"] = compiled.details["checks"]
 
 
 # -- targets that compile the arithmetic in an environment of their own --------------------------------------------
@@ -119,8 +124,12 @@ def _finish_onnx(
     from edgewright.targets import graph
     from edgewright.targets.partition import join
 
+    data = join(parts, graph.parse(compiled.data))
     whole = replace(
-        compiled, data=join(parts, graph.parse(compiled.data)), files={**compiled.files, CORE: compiled.data}
+        compiled,
+        data=data,
+        files={**compiled.files, CORE: compiled.data},
+        details={**compiled.details, **graph.describe(graph.parse(data))},
     )
     variant = _variant(target, exported.document, whole, seconds)
     measure_onnx(variant, rows)

@@ -153,6 +153,20 @@ TARGETS: dict[str, Target] = {
             programs=("g++",),
             core=True,
         ),
+        Target(
+            "hls",
+            "a Vitis HLS project by hls4ml, for FPGAs",
+            "edgewright.targets.hls",
+            suffix=".tar.gz",
+            format="hls4ml",
+            requires=(),
+            options=("part", "clock_ns", "precision", "reuse_factor", "strategy", "io"),
+            runtime="hls4ml's C++ emulation",
+            environment="hls",
+            programs=("g++",),
+            core=True,
+            source=True,
+        ),
     )
 }
 

@@ -47,6 +47,26 @@ class VitisAiOptions(StepConfig):
     ] = "dpu"
 
 
+class HlsOptions(StepConfig):
+    """What the FPGA is, and how the model is spread over it."""
+
+    part: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_-]+$", description="The FPGA's full part number, as Vivado lists it.")
+    ] = "xcvc1902-vsva2197-2MP-e-S"
+    clock_ns: Annotated[float, Field(gt=0, description="Period of the clock in nanoseconds.")] = 5.0
+    precision: Annotated[
+        str,
+        Field(
+            pattern=r"^ap_u?fixed<[0-9, ]+>$",
+            description="Fixed-point type of weights, activations and sums: bits, and bits before the point.",
+            examples=["ap_fixed<16,6>"],
+        ),
+    ] = "ap_fixed<16,6>"
+    reuse_factor: Annotated[int, Field(ge=1, description="How often a multiplier is used for one row.")] = 1
+    strategy: Literal["latency", "resource"] = "latency"
+    io: Annotated[Literal["parallel", "stream"], Field(description="stream for convolutions.")] = "parallel"
+
+
 #: Options of our own targets by name; a target that is not listed here gets what the pipeline says, unchecked.
 OPTIONS: dict[str, type[StepConfig]] = {
     "onnx": NoOptions,
@@ -54,4 +74,5 @@ OPTIONS: dict[str, type[StepConfig]] = {
     "onnx-int8": OnnxInt8Options,
     "openvino": OpenVinoOptions,
     "vitis-ai": VitisAiOptions,
+    "hls": HlsOptions,
 }
