@@ -138,7 +138,7 @@ def _finish_onnx(
 
 
 def _ask_second_runtime(compiled: Compiled, middle: Mapping[str, Any]) -> None:
-    """Run some rows by ONNX's reference implementation, which shares no code with onnxruntime; note how far they differ.
+    """Run some rows by ONNX's reference implementation, which shares no code with onnxruntime; note the difference.
 
     Raises:
         SystemFault: they do not agree, so at least one of them does not do what the file says.

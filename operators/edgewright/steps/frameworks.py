@@ -13,6 +13,7 @@ import numpy as np
 
 from edgewright.errors import UserCodeError
 from edgewright.steps.environment import version_of
+from edgewright.steps.frameworks_torch import Torch
 from edgewright.steps.models import (
     CODE,
     ModelDocument,
@@ -314,7 +315,7 @@ def _check_probabilities(name: str, value: Any) -> None:
         )
 
 
-FRAMEWORKS: tuple[Framework, ...] = (ScikitLearn(), Onnx())
+FRAMEWORKS: tuple[Framework, ...] = (ScikitLearn(), Torch(), Onnx())
 
 
 def framework_of(found: Any, entry: str) -> Framework:

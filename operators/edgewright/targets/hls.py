@@ -38,7 +38,7 @@ def compile_model(job: Job) -> Compiled:
     model, channels = _prepared(job)
     # the stamp goes into file names; it follows from the job, so that equal jobs give equal bytes
     digest = hashlib.sha256(job.model + repr(sorted(options.items())).encode()).hexdigest()
-    with _inside(job.scratch), mock.patch("uuid.uuid4", lambda: uuid.UUID(digest[:32])):
+    with _inside(job.scratch), mock.patch("uuid.uuid4", return_value=uuid.UUID(digest[:32])):
         project = _convert(model, options)
         _made[digest] = (project, channels)
         details = {name: options[name] for name in ("part", "clock_ns", "precision", "reuse_factor", "strategy", "io")}

@@ -87,10 +87,7 @@ def _quantize(source: Path, target: Path, job: Job, style: str) -> None:
 
     from quark.onnx import ModelQuantizer, QConfig
 
-    if style == "xint8":
-        config = QConfig.get_default_config("XINT8")
-    else:
-        config = _dpu_config()
+    config = QConfig.get_default_config("XINT8") if style == "xint8" else _dpu_config()
     ModelQuantizer(config).quantize_model(str(source), str(target), Rows())
 
 
