@@ -33,6 +33,8 @@ def dotted(path: str, where: str) -> Any:
 def coerced(target: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments with texts turned into the times and durations that the target's signature asks for."""
     readers = _readers(target)
+    if not readers:
+        return dict(arguments)
     return {name: _read(readers.get(name), value) for name, value in arguments.items()}
 
 

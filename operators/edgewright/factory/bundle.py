@@ -27,17 +27,17 @@ from edgewright.artifacts import ArtifactStore, digest_json
 from edgewright.errors import ConfigError, EdgewrightError
 from edgewright.factory import archive
 from edgewright.factory.compat import BaseDagBundle, BundleVersion, was_used
-from edgewright.factory.stub import render_stub, stub_name
+from edgewright.factory.stub import checked_name, render_stub, stub_name
 from edgewright.factory.tree import SourceTree, link, write
 from edgewright.installation import Installation
-from edgewright.spec import parse_pipeline, pipeline_files
+from edgewright.spec import compiled, parse_pipeline, pipeline_files
 from edgewright.spec.inherit import MARK
 from edgewright.spec.pipeline import Pipeline
 from edgewright.steps.revision import NOTE, git_state
 
 log = logging.getLogger("edgewright.factory")
 #: Raised when the same folder would make other stubs than before.
-_FORMAT = 2
+_FORMAT = 3
 #: Versions on which no task of this machine ran stay this long, and the newest of them longer.
 KEPT_SECONDS = 24 * 3600
 KEPT_VERSIONS = 20
@@ -134,7 +134,7 @@ class PipelineBundle(BaseDagBundle):
     def _stubs(
         self, files: dict[str, str], version: str, state: dict[str, Any], environment: str | None
     ) -> dict[str, str]:
-        """Return the stub of every pipeline by relative path, and note which pipelines are good."""
+        """Return the stub of every pipeline and what belongs to it by relative path; note which pipelines are good."""
         stubs: dict[str, str] = {}
         good: dict[str, Any] = {}
         owners: dict[str, str] = {}
@@ -153,10 +153,14 @@ class PipelineBundle(BaseDagBundle):
             if last is not None:
                 good[name] = last
             known = f"{last['version']} of {last['since']}" if last is not None and not is_good else None
-            digest = self._digest(name, files, pipeline)
+            checked = None
+            if pipeline is not None and is_good:
+                data, checked = compiled.dump(pipeline)
+                stubs[checked_name(name)] = data.decode()
             stubs[stub_name(name)] = render_stub(
-                name, text, digest, last_good=known, fault=fault, environment=environment
-            )
+                name, text, self._digest(name, files, pipeline), last_good=known, fault=fault,
+                environment=environment, checked=checked,
+            )  # fmt: skip
         state["good"] = good
         return stubs
 
@@ -213,7 +217,7 @@ class PipelineBundle(BaseDagBundle):
         before: dict[str, str] = state["current"]
         after = {**files, **{name: digest_json(text) for name, text in stubs.items()}}
         changed = [name for name in after if before.get(name) != after[name] or not (self._current / name).exists()]
-        for name in sorted(changed, key=lambda name: (name in stubs, name)):
+        for name in sorted(changed, key=lambda name: (name in stubs, name.endswith(".py"), name)):
             target = self._current / name
             if name in stubs:
                 write(target, stubs[name].encode())

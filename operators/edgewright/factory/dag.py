@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def build_dag(pipeline: Pipeline, *, shown: str | None = None) -> DAG:
         raise ConfigError("triggers: events cannot start a pipeline in this release", where=shown,
                           hint="give it a schedule, or start it by hand")  # fmt: skip
     try:
-        # operators and callbacks may be the user's own, from the pipeline's folder
+        if not _names_own_code(pipeline):
+            return _build(pipeline, shown)
         with importable(pipeline.folder):
             return _build(pipeline, shown)
     except EdgewrightError:
@@ -68,6 +70,28 @@ def build_dag(pipeline: Pipeline, *, shown: str | None = None) -> DAG:
         raise ConfigError(
             f"Airflow does not take this pipeline: {type(error).__name__}: {error}", where=shown
         ) from error
+
+
+def _names_own_code(pipeline: Pipeline) -> bool:
+    """Whether an operator, a callback or a timetable may be the user's own, from the pipeline's folder."""
+    named: list[Any] = [task.uses for task in pipeline.tasks if not task.is_step]
+    for arguments in (pipeline.arguments, *(task.arguments for task in pipeline.tasks)):
+        named.extend(arguments[name] for name in CALLBACKS if name in arguments)
+    if isinstance(pipeline.schedule, Mapping):
+        named.extend((pipeline.schedule.get("uses"), (pipeline.schedule.get("time") or {})))
+    modules = {path.partition(".")[0] for path in _texts(named)}
+    folder = str(pipeline.folder)
+    return any(os.path.exists(f"{folder}/{name}.py") or os.path.isdir(f"{folder}/{name}") for name in modules)
+
+
+def _texts(values: Any) -> Iterator[str]:
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from _texts(value)
+    elif isinstance(values, Mapping):
+        yield from _texts(values.get("uses"))
 
 
 def _build(pipeline: Pipeline, shown: str) -> DAG:

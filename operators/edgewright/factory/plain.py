@@ -6,6 +6,7 @@ param itself, as everywhere in a pipeline.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,23 +96,27 @@ def build_operator(
     lowered = {name: _lowered(task.config[name], operators, items) for name in sorted(marked)}
     try:
         if expanded is not None:
-            fields = set(operator_class.template_fields)
-            kept = {name: literal(value) if name in fields else value
+            templated = set(operator_class.template_fields)
+            kept = {name: literal(value) if name in templated else value
                     for name, value in coerced(operator_class, literals).items()}  # fmt: skip
             return operator_class.partial(**arguments, **kept, **lowered).expand_kwargs(expanded)
         operator = operator_class(**coerced(operator_class, literals), **lowered, **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{task.uses}: {error}", where=where) from error
     # a field that the document sets is a template only if it is marked; the operator's own defaults still render
-    operator.template_fields = tuple(f for f in operator.template_fields if f not in task.config or f in marked)
-    operator.template_ext = ()
+    fields = tuple(f for f in operator.template_fields if f not in task.config or f in marked)
+    if fields != operator.template_fields:  # setting any attribute of an operator is slow
+        operator.template_fields = fields
+    if fields and operator.template_ext:
+        operator.template_ext = ()
     return operator
 
 
 def _refuse(task: Task, operator_class: type[BaseOperator], marked: set[str], file: str) -> None:
     """Raise every fault of a ``with:`` that can be seen without calling the operator."""
-    fields, base = set(operator_class.template_fields), arguments_of(BaseOperator)
-    known = arguments_of(operator_class) - base
+    fields, base, known = _arguments(operator_class)
+    if known.issuperset(task.config) and fields.issuperset(marked):
+        return
     faults: list[Fault] = []
 
     def add(name: str, message: str, allowed: str, code: str, suggestion: str | None = None) -> None:
@@ -131,6 +136,13 @@ def _refuse(task: Task, operator_class: type[BaseOperator], marked: set[str], fi
                 "not-templated")  # fmt: skip
     if faults:
         raise SpecError(faults)
+
+
+@functools.cache
+def _arguments(operator_class: type[BaseOperator]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Return which arguments Airflow renders, which every task has, and which are the operator's own."""
+    base = arguments_of(BaseOperator)
+    return frozenset(operator_class.template_fields), base, arguments_of(operator_class) - base
 
 
 def _is_marked(value: Any) -> bool:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.errors import ConfigError, UserFault
-from edgewright.spec import parse_pipeline
-from edgewright.spec.load import load_pipeline
+from edgewright.spec import compiled, load_pipeline, parse_pipeline
+from edgewright.spec.pipeline import Pipeline
 
 SUFFIX = ".py"
 _TEMPLATE = """\
@@ -52,6 +52,7 @@ def render_stub(
     last_good: str | None = None,
     fault: str | None = None,
     environment: str | None = None,
+    checked: str | None = None,
 ) -> str:
     """Return the source of a stub.
 
@@ -62,8 +63,9 @@ def render_stub(
         last_good: Which version was the last without faults, for a document that has some now.
         fault: What only the whole folder shows, such as a ``dag_id`` that another document has.
         environment: Which of its environments it is read for.
+        checked: sha256 of the checked pipeline that is kept beside the stub.
     """
-    given = {"last_good": last_good, "fault": fault, "environment": environment}
+    given = {"last_good": last_good, "fault": fault, "environment": environment, "checked": checked}
     return _TEMPLATE.format(
         name=name,
         shown="".join(character if character.isprintable() else "?" for character in name),
@@ -71,6 +73,27 @@ def render_stub(
         text="None" if text is None else quoted(text),
         more="".join(f", {key}={value!r}" for key, value in given.items() if value is not None),
     )
+
+
+def checked_name(document: str) -> str:
+    """Return the name of a document's checked pipeline, kept beside its stub."""
+    return document + ".checked.json"
+
+
+def _kept(checked: str | None, text: str | None, file: Path) -> Pipeline | None:
+    if checked is None or text is None:
+        return None
+    try:
+        data = file.with_name(checked_name(file.name)).read_bytes()
+    except OSError:
+        return None
+    return compiled.load(data, checked, text, file)
+
+
+def _read(text: str | None, file: Path, name: str, environment: str) -> Pipeline:
+    if text is None:
+        return load_pipeline(file, environment=environment)
+    return parse_pipeline(text, file, shown=name, environment=environment)
 
 
 class BrokenPipeline(UserFault):
@@ -86,6 +109,7 @@ def load_stub(
     last_good: str | None = None,
     fault: str | None = None,
     environment: str | None = None,
+    checked: str | None = None,
 ) -> None:
     """Put a pipeline's Dag into the module that a stub is.
 
@@ -97,6 +121,7 @@ def load_stub(
         last_good: Which version was the last without faults.
         fault: Why it must not be loaded.
         environment: Which of its environments it is read for.
+        checked: sha256 of the checked pipeline beside the stub, which saves reading the text again.
 
     Raises:
         SpecError: with every fault of the document.
@@ -109,11 +134,7 @@ def load_stub(
     try:
         if fault is not None:
             raise ConfigError(fault, where=name)
-        wanted = environment or ""
-        if text is None:
-            pipeline = load_pipeline(file, environment=wanted)
-        else:
-            pipeline = parse_pipeline(text, file, shown=name, environment=wanted)
+        pipeline = _kept(checked, text, file) or _read(text, file, name, environment or "")
         dag = build_dag(pipeline, shown=name)
     except UserFault as error:
         if last_good is None:

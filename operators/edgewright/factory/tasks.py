@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -53,7 +54,6 @@ class TaskBuilder:
         self._pipeline = pipeline
         self._shown = shown
         self._told = told
-        self._origin = PipelineSource(pipeline.folder.resolve(), pipeline.file.name, pipeline.digest)
         self._operators: dict[str, Any] = {}
         self._groups: dict[str, TaskGroup] = {}
         self._items: dict[str, Items] = {}
@@ -140,12 +140,16 @@ class TaskBuilder:
             "config": encode(task.config),
             "profile": task.profile,
             "preferred": task.preferred,
-            "origin": self._origin,
+            "origin": self._origin(),
             "items": items,
             **STEP_DEFAULTS,
             **arguments,
         }
         return operator_class(**whole) if expanded is None else operator_class.partial(**whole).expand_kwargs(expanded)
+
+    @functools.cache  # noqa: B019 (the builder lives as long as one build)
+    def _origin(self) -> PipelineSource:
+        return PipelineSource(self._pipeline.folder.resolve(), self._pipeline.file.name, self._pipeline.digest)
 
     def _arguments(self, task: Task) -> dict[str, Any]:
         arguments = dict(task.arguments)

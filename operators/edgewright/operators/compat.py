@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup, XComArg, literal
@@ -32,12 +33,13 @@ def operator_class_of(task: Any) -> type[Any] | None:
     return found if isinstance(found, type) else None
 
 
-def arguments_of(operator_class: type[BaseOperator]) -> set[str]:
+@functools.cache
+def arguments_of(operator_class: type[BaseOperator]) -> frozenset[str]:
     """Return the names of all arguments that an operator takes, those of its bases included."""
     found: set[str] = set()
     for base in operator_class.__mro__:
         found |= getattr(vars(base).get("__init__"), "_BaseOperatorMeta__param_names", set())
-    return found
+    return frozenset(found)
 
 
 class StepPartial(OperatorPartial):

@@ -50,7 +50,8 @@ def order_tasks(
     for path, task in entries:
         if task.id not in by_id:
             whole = task if plain else scopes.whole(task)
-            by_id[task.id] = replace(whole, needs=_all_needs(whole))
+            needs = _all_needs(whole)
+            by_id[task.id] = whole if needs == whole.needs else replace(whole, needs=needs)
             places[task.id] = path
     ordered = _sort(by_id, places, faults)
     check_combinations([(places[task.id], task) for task in ordered], faults)

@@ -65,8 +65,10 @@ class Entries:
         task = self._reader.read(entry, path)
         if task is None:
             return
-        prefix = f"{group.id}." if group else ""
-        task = replace(task, id=prefix + task.id, group=group.id if group else None, for_each=own)
+        if group is not None:
+            task = replace(task, id=f"{group.id}.{task.id}", group=group.id)
+        if own is not None:
+            task = replace(task, for_each=own)
         if entry.get("best_of") is not None:
             best = read_best(entry["best_of"], (*path, "best_of"), {task.id: task}, self._faults)
             task = replace(task, best=best)

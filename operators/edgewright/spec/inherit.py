@@ -8,6 +8,7 @@ folder around the pipeline's.
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -40,41 +41,44 @@ class Layer:
     sha256: str = ""
 
 
-def root_of(folder: FilePath) -> FilePath:
-    """Return the folder that everything a pipeline reads stays in."""
-    folder = folder.absolute()
-    for place in (folder, *folder.parents)[:_DEEPEST]:
-        if place.name == "dags" or any((place / name).exists() for name in _TOPS) or _says_root(place):
-            return place
-    return folder.parent
-
-
-def _says_root(folder: FilePath) -> bool:
-    layer = defaults_in(folder)
-    return layer is not None and layer.document.get("root") is True
-
-
 def defaults_of(folder: FilePath) -> list[Layer]:
     """Return the ``defaults.yaml`` that hold for a folder, the outermost first."""
-    folder = folder.absolute()
-    top = root_of(folder)
-    found = []
-    for place in (folder, *folder.parents):
-        if (layer := defaults_in(place)) is not None:
-            found.append(layer)
-        if place == top:
+    return [_fresh(layer) for layer in _climb(folder)[0][::-1]]
+
+
+def root_of(folder: FilePath) -> FilePath:
+    """Return the folder that everything a pipeline reads stays in."""
+    return FilePath(_climb(folder)[1])
+
+
+def _climb(folder: FilePath) -> tuple[list[Layer], str]:
+    """Return the defaults from a folder upwards, and where the search ended."""
+    place = os.path.abspath(folder)
+    found: list[tuple[str, Layer]] = []
+    start = place
+    for _ in range(_DEEPEST):
+        layer = _defaults_in(place)
+        if layer is not None:
+            found.append((place, layer))
+        name = os.path.basename(place)
+        says = layer is not None and layer.document.get("root") is True
+        if name == "dags" or says or any(os.path.exists(f"{place}/{top}") for top in _TOPS):
+            return [layer for _, layer in found], place
+        if not name:
             break
-    return found[::-1]
+        place = os.path.dirname(place)
+    around = os.path.dirname(start)
+    return [layer for at, layer in found if at in (start, around)], around
 
 
-def defaults_in(folder: FilePath) -> Layer | None:
+def _defaults_in(folder: str) -> Layer | None:
     """Return the ``defaults.yaml`` of one folder."""
     for name in DEFAULTS:
         try:
-            state = (folder / name).stat()
+            state = os.stat(f"{folder}/{name}")
         except OSError:
             continue
-        return _fresh(_layer(folder / name, state.st_mtime_ns, state.st_size))
+        return _layer(FilePath(folder, name), state.st_mtime_ns, state.st_size)
     return None
 
 

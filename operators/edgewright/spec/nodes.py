@@ -7,6 +7,7 @@ Scalars are read as YAML 1.2 has them (only ``true`` and ``false`` are booleans;
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
@@ -19,7 +20,26 @@ MAX_BYTES = 1 << 20
 MAX_NODES = 100_000
 MAX_DEPTH = 50
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MERGE = "tag:yaml.org,2002:merge"
+_Parser: Any = yaml.SafeLoader
+with contextlib.suppress(ImportError):  # PyYAML can be built without libyaml
+    from yaml.cyaml import CParser as _Parser  # type: ignore[attr-defined]
+
+
+class _Loader(_Parser):  # type: ignore[misc]
+    """Composes nodes without working out YAML 1.1's tags: :class:`_Builder` reads values from their text."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        """Return a tag; only merge keys have one that counts."""
+        return _MERGE if value == "<<" and implicit[0] else "?"
+
+    def descend_resolver(self, parent: Any, index: Any) -> None:
+        """Do nothing: no tag depends on its place."""
+
+    def ascend_resolver(self) -> None:
+        """Do nothing: no tag depends on its place."""
+
+
 _WORDS: dict[str, Any] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
@@ -40,7 +60,6 @@ _OLD_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?|0b[01
 _NO_NUMBER = re.compile(r"[-+]?\.inf\Z|\.nan\Z", re.IGNORECASE)
 _TAG = re.compile(r"(?:&\S+\s+)?(!\S*)")
 _ALLOWED_TAGS = frozenset({"!!str", "!!map", "!!seq"})
-_MERGE = "tag:yaml.org,2002:merge"
 _LARGEST = 2**63
 _SAFE_DEPTH = 500
 #: What a parser's complaint usually means.
