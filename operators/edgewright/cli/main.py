@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trigger": ("edgewright.cli.trigger:command", "Start a run of a pipeline in Airflow."),
     "demo": ("edgewright.cli.demo:command", "Run the heart-disease pipeline through a real Airflow."),
     "serve": ("edgewright.cli.serve:command", "Run the prediction service in the foreground."),
+    "sink": ("edgewright.cli.sink:command", "Store what comes through Kafka in Cassandra."),
     "dev": ("edgewright.cli.dev.command:command", "Run a real Kafka, Cassandra, S3, Postgres or MQTT on loopback."),
     "doctor": ("edgewright.cli.doctor:command", "Say what of this installation works."),
     "completion": ("edgewright.cli.completion:command", "Print the completion script of a shell."),
@@ -38,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Pipelines": ("new", "check", "plan", "run", "why", "render", "docs", "convert", "schema", "gc"),
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
+    "Events": ("sink",),
     "This installation": ("doctor", "completion"),
 }
 EPILOG = (

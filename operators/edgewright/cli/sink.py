@@ -1,0 +1,230 @@
+"""``edgewright sink``: store what comes through Kafka."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgewright.cli.output import count, print_json
+from edgewright.cli.stack.signals import interruptible
+from edgewright.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edgewright.streams.cassandra import Layout
+    from edgewright.streams.sink import Fields, Progress
+
+_AGE = re.compile(r"(\d+)([hdw])")
+_SECONDS = {"h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def _keep(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int:
+    if value is None:
+        return 0
+    match = _AGE.fullmatch(value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no age: write 12h, 30d or 8w")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+@click.group("sink")
+def command() -> None:
+    """Store what comes through Kafka."""
+
+
+@command.command("cassandra")
+@click.option("--from", "source", required=True, metavar="kafka://HOST:PORT/TOPIC", help="Brokers and a topic.")
+@click.option("--topic", "topics", multiple=True, help="More topics; ^... is a pattern. May be given several times.")
+@click.option("--to", "target", required=True, metavar="cassandra://HOST:PORT/KEYSPACE.TABLE", help="Where rows go.")
+@click.option("--pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take its schema.")
+@click.option("--schema", metavar="FILE.py:NAME", help="A pandera schema: the columns, and which must be there.")
+@click.option("--id", "id_field", default="request_id", show_default=True, help="Field that makes a message unique.")
+@click.option("--time", "time_field", default="time", show_default=True, help="Field with a message's time.")
+@click.option("--bucket", type=click.Choice(["hour", "day"]), default="hour", show_default=True, help="One partition.")
+@click.option("--shards", type=click.IntRange(1, 1024), default=4, show_default=True, help="Partitions of a bucket.")
+@click.option("--keep", callback=_keep, metavar="30d", help="Forget rows after that time. Default: never.")
+@click.option("--replication", type=click.IntRange(1), default=1, show_default=True, help="Copies, in a new keyspace.")
+@click.option("--group", help="Consumer group. Default: edgewright-sink-KEYSPACE-TABLE.")
+@click.option("--dead-letters", metavar="TOPIC", help="Topic for what cannot be stored. Default: TOPIC-dead.")
+@click.option("--once", is_flag=True, help="End when everything is stored that was there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end.")
+def cassandra(
+    source: str,
+    topics: tuple[str, ...],
+    target: str,
+    pipeline: Path | None,
+    schema: str | None,
+    id_field: str,
+    time_field: str,
+    bucket: str,
+    shards: int,
+    keep: int,
+    replication: int,
+    group: str | None,
+    dead_letters: str | None,
+    once: bool,
+    as_json: bool,
+) -> None:
+    """Store Kafka's messages in Cassandra: made for the feature log of the prediction service, good for any JSON.
+
+    Delivery is at least once, and a message that comes twice is stored once. Without --schema or --pipeline the columns
+    are those of the feature log, or of the messages as they come. Ctrl-C ends after the round under way.
+    """
+    from edgewright.streams.cassandra import Layout
+    from edgewright.streams.sink import Fields
+
+    from_schema = _schema_columns(pipeline, schema)
+    columns, required = from_schema or (None, ())
+    layout = Layout(bucket, shards, keep, replication)
+    progress = _run(
+        source, topics, target, group, dead_letters, layout,
+        Fields(id_field, time_field, columns, required), once=once, as_json=as_json,
+    )  # fmt: skip
+    if as_json:
+        print_json(progress.as_dict())
+    else:
+        click.echo(_line(progress))
+
+
+def _run(
+    source: str,
+    topics: tuple[str, ...],
+    target: str,
+    group: str | None,
+    dead_letters: str | None,
+    layout: Layout,
+    fields: Fields,
+    *,
+    once: bool,
+    as_json: bool,
+) -> Progress:
+    from dataclasses import replace
+
+    from edgewright.streams.addresses import cassandra_address, kafka_address
+    from edgewright.streams.cassandra import Connection, Table, Writer
+    from edgewright.streams.sink import FEATURE_LOG_COLUMNS, Sink
+
+    kafka, address = kafka_address(source), cassandra_address(target)
+    if not address.table:
+        address = replace(address, table=re.sub(r"[^A-Za-z0-9_]", "_", kafka.topic))
+    name = group or f"edgewright-sink-{address.keyspace}-{address.table}"
+    last = _Lines()
+    with Connection(address) as session:
+        table = Table(session, address, layout, fields.columns or FEATURE_LOG_COLUMNS)
+        writer = Writer(table, lambda: sink.stopping(), last.say)
+        sink = Sink(
+            kafka.settings, [kafka.topic, *topics], name, writer,
+            dead_letters=dead_letters or f"{kafka.topic}-dead", fields=fields, say=last.say,
+        )  # fmt: skip
+        click.echo(f"{kafka.shown} -> {address.shown} (group {name})", err=True)
+        return _until_interrupted(sink, once=once, report=None if as_json else last.report)
+
+
+def _until_interrupted(sink: Any, *, once: bool, report: Any) -> Progress:
+    """Run a sink; the first Ctrl-C or SIGTERM lets it finish its round."""
+    import threading
+
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            sink.run(once=once, report=report or (lambda progress: None))
+        except BaseException as error:  # handed over to the main thread
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="sink")
+    thread.start()
+    try:
+        with interruptible():
+            while thread.is_alive():
+                thread.join(0.2)
+    except KeyboardInterrupt:
+        click.echo("finishing the round under way", err=True)
+        sink.stop()
+        thread.join()
+    if failure:
+        raise failure[0]
+    progress: Progress = sink.progress
+    return progress
+
+
+class _Lines:
+    """Lines on standard error: what is unusual at most once in ten seconds each, progress once in five."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+        self._reported = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """Say something unusual."""
+        now = time.monotonic()
+        if now - self._said.get(line, -10.0) >= 10:
+            self._said = {known: at for known, at in self._said.items() if now - at < 10} | {line: now}
+            click.echo(line, err=True)
+
+    def report(self, progress: Progress) -> None:
+        """Say how far it is."""
+        if time.monotonic() - self._reported >= 5:
+            self._reported = time.monotonic()
+            click.echo(_line(progress), err=True)
+
+
+def _line(progress: Progress) -> str:
+    rate = f", {progress.rows / progress.seconds:,.0f} a second" if progress.seconds > 1 else ""
+    text = f"{count(progress.rows, 'row')} stored{rate}, {count(progress.rejected, 'dead letter')}"
+    return text + "".join(f"\n  {number} x {reason}" for reason, number in sorted(progress.reasons.items())[:5])
+
+
+def _schema_columns(pipeline: Path | None, schema: str | None) -> tuple[dict[str, str], tuple[str, ...]] | None:
+    """Return columns with their types, and those that must be there, from a pandera schema."""
+    if pipeline is not None and schema is not None:
+        raise click.UsageError("--pipeline and --schema exclude each other")
+    folder = pipeline.parent if pipeline else Path.cwd()
+    if pipeline is not None:
+        schema = _schema_of(pipeline)
+    if schema is None:
+        return None
+    return _columns_of(folder, schema)
+
+
+def _columns_of(folder: Path, entry: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Read a pandera schema of the user's.
+
+    Raises:
+        UserCodeError: it is not there, raises, or is no schema.
+    """
+    import warnings
+
+    from edgewright.errors import UserCodeError
+    from edgewright.steps.code import load_entry, user_code
+
+    with user_code(folder, entry), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        found: Any = load_entry(folder, entry)
+        if isinstance(found, type) and hasattr(found, "to_schema"):
+            found = found.to_schema()
+    columns: dict[str, Any] = getattr(found, "columns", None) or {}
+    if not columns:
+        raise UserCodeError(f"{entry} is no pandera schema with columns")
+    kinds = {name: _kind(str(column.dtype)) for name, column in columns.items()}
+    return kinds, tuple(name for name, column in columns.items() if column.required and not column.nullable)
+
+
+def _kind(dtype: str) -> str:
+    """Return the column type for a type of pandas: what JSON would have for it."""
+    name = dtype.lower()
+    if name.startswith(("float", "int", "uint", "decimal")):
+        return "double"
+    return "boolean" if name.startswith("bool") else "text"
+
+
+def _schema_of(pipeline: Path) -> str:
+    from edgewright.spec import load_pipeline
+
+    for task in load_pipeline(pipeline).tasks:
+        if isinstance(task.config.get("schema"), str):
+            return str(task.config["schema"])
+    raise ConfigError("no task of this pipeline names a schema", where=str(pipeline), hint="--schema FILE.py:NAME")
