@@ -105,6 +105,15 @@ def test_two_models_of_one_target_are_refused(tmp_path: Path) -> None:
         read_variants([one, two])
 
 
+def test_the_same_file_with_and_without_figures_is_one_variant(tmp_path: Path) -> None:
+    trained, measured = model_folder(tmp_path / "a"), model_folder(tmp_path / "b")
+    document = json.loads((measured / "model.json").read_text())
+    (measured / "model.json").write_text(json.dumps({**document, "metrics": {"accuracy": 0.9, "size_bytes": 1.0}}))
+    for order in ([trained, measured], [measured, trained]):
+        (found,) = read_variants(order)
+        assert found.document["metrics"] == {"accuracy": 0.9, "size_bytes": 1.0}
+
+
 def test_models_that_answer_different_questions_are_refused(tmp_path: Path) -> None:
     one, two = model_folder(tmp_path / "a"), model_folder(tmp_path / "b", target="onnx-int8")
     document = json.loads((two / "model.json").read_text())

@@ -1,0 +1,31 @@
+"""The example digits-vision, from its YAML: needs PyTorch, g++, and an interpreter with Quark."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+EXAMPLE = Path(__file__).parents[2] / "dags" / "digits-vision"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_the_example_runs_through_and_is_published(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    folder = tmp_path / "digits-vision"
+    shutil.copytree(EXAMPLE, folder)
+    command = [sys.executable, "-m", "edgewright.cli.main", "run", str(folder / "pipeline.yaml"), "--json"]
+    if not os.environ.get("EDGEWRIGHT_TARGET_PYTHON_VITIS_AI"):
+        text = (folder / "pipeline.yaml").read_text()
+        start, end = text.index("  - id: dpu"), text.index("  - id: fpga")
+        (folder / "pipeline.yaml").write_text((text[:start] + text[end:]).replace("{$x: dpu}, ", ""))
+    environ = {**os.environ, "EDGEWRIGHT_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hls" in json.dumps(json.loads(done.stdout))

@@ -1,0 +1,126 @@
+"""Compilers in their own environments, built from the locks that ship: the real ones, on real models."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tarfile
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.models import Workplace
+
+from edgewright.artifacts import ArtifactRef
+from edgewright.errors import GateFailed
+from edgewright.steps.execute import execute
+from edgewright.steps.models import load_model, read_document
+
+pytestmark = pytest.mark.slow
+
+PREPARED = os.environ.get("EDGEWRIGHT_TARGET_PYTHON_VITIS_AI")
+
+CODE = """
+from sklearn.impute import SimpleImputer
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+def fit(data):
+    model = make_pipeline(SimpleImputer(), StandardScaler(), MLPClassifier((64, 32), max_iter=40, random_state=0))
+    return model.fit(data.X, data.y)
+"""
+
+
+def table(rows: int, seed: int) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    frame = pd.DataFrame(random.normal(size=(rows, 4)), columns=["a", "b", "c", "d"])
+    frame.loc[::17, "c"] = np.nan
+    return frame.assign(y=(frame.a - frame.b + 0.3 * random.normal(size=rows) > 0).astype(int))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, ArtifactRef, ArtifactRef]:
+    """A place with a dataset and a trained network of it."""
+    place = Workplace(tmp_path_factory.mktemp("place"))
+    place.model_py(CODE)
+    data = place.dataset({"train": table(400, 1), "test": table(100, 2)}, "y")
+    return place, data, place.run("train", data=data, entry="model.py:fit").outputs["model"]
+
+
+Trained = tuple[Workplace, ArtifactRef, ArtifactRef]
+
+
+def again(place: Workplace, **config: Any) -> str:
+    """Return the digest that a second compile of the same gives."""
+    request = place.request("quantize", "again", **config)
+    request.cache = "off"
+    return execute(request, store=place.store).outputs["model"].sha256
+
+
+def test_openvino(trained: Trained) -> None:
+    place, data, model = trained
+    gates = {"verified": True, "agreement": ">= 0.9", "sqnr_db": ">= 10", "integer_nodes": "> 0"}
+    result = place.run("quantize", model=model, data=data, target="openvino", gates=gates)
+    folder = place.store.fetch(result.outputs["model"])
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.xml", "model.bin", "before.onnx", "after.onnx", "model.json"} <= names
+    document = read_document(folder)
+    assert document.verified == {"runtime": "OpenVINO on CPU", "part": "test", "rows": 100}
+    assert document.libraries["openvino"].startswith("2026.4")
+    assert {"latency_us", "latency_256_us", "sqnr_db"} <= set(result.metrics)
+    assert again(place, model=model, data=data, target="openvino") == result.outputs["model"].sha256
+    with pytest.raises(GateFailed, match="sqnr_db"):
+        place.run("quantize", "strict", model=model, data=data, target="openvino", gates={"sqnr_db": ">= 190"})
+    for precision in ("fp16", "fp32"):
+        floats = place.run(
+            "quantize", precision, model=model, data=data, target="openvino", options={"precision": precision}
+        )
+        assert floats.metrics["agreement"] == 1.0
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_hls(trained: Trained) -> None:
+    place, data, model = trained
+    gates = {"verified": True, "agreement": ">= 0.97", "sqnr_db": ">= 25"}
+    result = place.run("quantize", model=model, data=data, target="hls", options={"clock_ns": 4}, gates=gates)
+    folder = place.store.fetch(result.outputs["model"])
+    with tarfile.open(folder / "model.tar.gz") as archive:
+        names = archive.getnames()
+        project = archive.extractfile("project/project.tcl")
+        assert project is not None
+        text = project.read().decode()
+    assert {"project/build_prj.tcl", "project/firmware/myproject.cpp", "project/firmware/parameters.h"} <= set(names)
+    assert 'set part "xcvc1902-vsva2197-2MP-e-S"' in text
+    assert "set clock_period 4" in text
+    document = read_document(folder)
+    assert document.verified["runtime"] == "hls4ml's C++ emulation"
+    assert document.details["synthesised"] is False
+    assert "latency_us" not in result.metrics
+    assert again(place, model=model, data=data, target="hls", options={"clock_ns": 4}) == result.outputs["model"].sha256
+    coarse = place.run(
+        "quantize", "coarse", model=model, data=data, target="hls", options={"precision": "ap_fixed<8,4>"}
+    )
+    assert coarse.metrics["sqnr_db"] < result.metrics["sqnr_db"] - 10
+
+
+@pytest.mark.skipif(not PREPARED, reason="needs EDGEWRIGHT_TARGET_PYTHON_VITIS_AI (the index's torch brings CUDA)")
+@pytest.mark.parametrize(("style", "zeros"), [("dpu", ["int8 0"]), ("xint8", ["int8 0", "uint8 128"])])
+def test_vitis_ai(trained: Trained, style: str, zeros: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    place, data, model = trained
+    config = {"model": model, "data": data, "target": "vitis-ai", "options": {"style": style}}
+    gates = {"verified": True, "agreement": ">= 0.9", "sqnr_db": ">= 15", "integer_nodes": "> 0"}
+    with caplog.at_level(logging.DEBUG):
+        result = place.run("quantize", **config, gates=gates)
+    rows = table(400, 1)
+    assert not [value for value in rows.a.head(50) if f"{value:.4f}"[:6] in caplog.text]
+    folder = place.store.fetch(result.outputs["model"])
+    checks = read_document(folder).verified["checks"]
+    assert checks["zero_points"] == zeros
+    assert checks["scales"].startswith("powers of two")
+    assert checks["second_runtime"]["runtime"] == "onnx.reference"
+    assert (folder / "core.onnx").exists()
+    assert load_model(folder).scores(rows.head(3)).shape == (3, 2)
+    assert again(place, **config) == result.outputs["model"].sha256
