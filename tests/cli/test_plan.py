@@ -54,13 +54,48 @@ def test_a_new_schedule_and_a_new_argument(project: Path) -> None:
     assert plan["state"] == "changed"
     assert plan["dag"] == [{"place": "schedule", "old": "0 3 * * 0", "new": "0 4 * * *"}]
     assert plan["changed"]["data"][0]["place"] == "with.split.test"
-    assert plan["reruns"] == ["data", "checks", "model", "quality", "int8", "release", "live"]
+    assert list(plan["misses"]) == ["data", "checks", "model", "quality", "int8"]
+    assert plan["misses"]["data"] == [{"part": "config", "text": "with.split.test: 0.25 -> 0.3"}]
+    assert [len(times) for times in plan["next_runs"].values()] == [3, 3]
+    assert all(moment.endswith("T04:00:00Z") for moment in plan["next_runs"]["after"])
 
 
 def test_changed_code_reruns_what_uses_code(project: Path) -> None:
     edit(project, "epochs: int = 12", "epochs: int = 13", "model.py")
     out = call(project, "plan").stdout
-    assert "will run again instead of being reused: checks, model" in out
+    assert "3 steps will run again instead of being reused:" in out
+    assert "model: code: model.py changed\n" in out
+    assert "checks:" not in out
+
+
+def test_a_changed_source_is_read_again_and_nothing_else_is(project: Path) -> None:
+    place = project / "dags" / "bracelet" / "cleveland.csv"
+    place.write_text("".join(place.read_text().splitlines(keepends=True)[:-2]))
+    (plan,) = json.loads(call(project, "plan", "--json").stdout)
+    assert plan["misses"]["data"] == [{"part": "state", "text": "cleveland.csv changed"}]
+    (project / "dags" / "bracelet" / "README.md").write_text("prose\n")
+    subprocess.run(["git", "checkout", "-q", str(place)], cwd=project, check=True)
+    assert call(project, "plan").stdout == "= bracelet: same\n"
+
+
+def test_a_changed_default_of_a_folder_above_is_a_change_of_the_pipeline(project: Path) -> None:
+    defaults = project / "dags" / "defaults.yaml"
+    defaults.write_text("task_defaults: {retries: 1}\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "add", "-A"], cwd=project, check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "defaults"], cwd=project, check=True)
+    assert call(project, "plan").stdout == "= bracelet: same\n"
+    defaults.write_text("task_defaults: {retries: 2}\n")
+    assert "retries: '1' -> '2'" in call(project, "plan", "dags/bracelet/pipeline.yaml").stdout
+
+
+def test_the_exit_code_says_whether_anything_changes(project: Path) -> None:
+    assert call(project, "plan", "--exit-code").returncode == 0
+    edit(project, '"0 3 * * 0"', "null")
+    assert call(project, "plan").returncode == 0
+    done = call(project, "plan", "--exit-code")
+    assert done.returncode == 3
+    assert "next runs after: none by time" in done.stdout
 
 
 def test_added_and_removed_pipelines(project: Path) -> None:

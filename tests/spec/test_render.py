@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from edgewright.spec.diff import compare
-from edgewright.spec.pipeline import Constant, Pipeline, Reference, Task, Template
+from edgewright.spec.diff import Miss, compare
+from edgewright.spec.pipeline import Constant, ForEach, Group, Pipeline, Reference, Task, Template
 from edgewright.spec.render import airflow_yaml, mermaid, page, python
 
 TASKS = (
@@ -86,20 +86,50 @@ def test_nothing_changed() -> None:
 def test_a_changed_argument_reruns_the_step_and_what_takes_from_it() -> None:
     plan = compare(PIPELINE, change("model", config={**TASKS[1].config, "args": {"alpha": 0.5}}))
     assert plan.state == "changed"
-    assert plan.reruns == ["model", "quality"]
+    assert {name: [miss.part for miss in misses] for name, misses in plan.misses.items()} == {
+        "model": ["config"], "quality": ["inputs"],
+    }  # fmt: skip
     assert [c.place for c in plan.changed["model"]] == ["with.args.alpha"]
 
 
 def test_changed_code_reruns_the_steps_that_use_code() -> None:
-    assert compare(PIPELINE, PIPELINE, {"model.py"}).reruns == ["model", "quality"]
-    assert compare(PIPELINE, PIPELINE, {"a.csv"}).reruns == ["data", "model", "quality"]
-    assert compare(PIPELINE, PIPELINE, {"notes.txt"}).state == "same"
+    plan = compare(PIPELINE, PIPELINE, lambda task: [("code", "model.py")] if task.id == "model" else [])
+    assert plan.state == "changed"
+    assert plan.misses == {"model": [Miss("code", "model.py changed")], "quality": [Miss("inputs", "model runs again")]}
+
+
+def test_a_new_default_reruns_the_steps_that_take_the_param() -> None:
+    new = replace(PIPELINE, params={"alpha": {**PIPELINE.params["alpha"], "default": 0.01}})
+    plan = compare(PIPELINE, new)
+    assert plan.misses["model"] == [Miss("config", "the default of params.alpha changed")]
+    assert "data" not in plan.misses
+
+
+def test_what_is_not_cached_misses_nothing() -> None:
+    old, new = (
+        replace(change("model", arguments={"cache": "off"}), tasks=tuple(
+            replace(t, config={**t.config, "entry": entry}, arguments={"cache": "off"}) if t.id == "model" else t
+            for t in PIPELINE.tasks
+        )) for entry in ("model.py:fit", "model.py:other")
+    )  # fmt: skip
+    assert list(compare(old, new).misses) == ["quality"]
+
+
+def test_groups_and_mappings_are_compared() -> None:
+    def swept(items: tuple[int, ...]) -> Pipeline:
+        model = replace(TASKS[1], id="sweep.model", group="sweep")
+        group = Group("sweep", for_each=ForEach(items=items))
+        return replace(PIPELINE, tasks=(TASKS[0], model), groups=(group,))
+
+    plan = compare(swept((1, 2)), swept((1, 2, 3)))
+    assert str(plan.dag[0]) == "groups.sweep.for_each: [1, 2] -> [1, 2, 3]"
+    assert plan.misses["sweep.model"][0].part == "config"
 
 
 def test_a_retry_more_reruns_nothing() -> None:
     plan = compare(PIPELINE, change("model", arguments={"retries": 4}))
     assert plan.state == "changed"
-    assert plan.reruns == []
+    assert plan.misses == {}
 
 
 def test_added_removed_and_schedule() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -196,3 +197,21 @@ def test_a_failed_gate_fails_the_run_and_nothing_after_it_runs(stack: Stack, fir
     states = {task["task_id"]: task["state"] for task in json.loads(done.stdout)["tasks"]}
     assert states["quality"] == "failed"
     assert {states[task] for task in ("int8", "release", "live")} == {"upstream_failed"}
+
+
+def test_plan_compares_the_working_files_with_what_airflow_runs(
+    stack: Stack, first_run: dict[str, Any], tmp_path: Path
+) -> None:
+    work = tmp_path / "dags"
+    shutil.copytree(stack.dags, work, ignore=shutil.ignore_patterns("__pycache__"))
+    assert stack.run("plan", str(work), "--against", "airflow").stdout == "= bracelet: same\n"
+    document = work / "bracelet" / "pipeline.yaml"
+    document.write_text(document.read_text().replace('"0 3 * * 0"', '"0 4 * * *"'))
+    (work / "bracelet" / "model.py").write_text((work / "bracelet" / "model.py").read_text() + "\n# changed\n")
+    done = stack.run("plan", str(work), "--against", "airflow", "--json", "--exit-code", check=False)
+    assert done.returncode == 3, done.stderr
+    (plan,) = json.loads(done.stdout)
+    assert plan["dag"] == [{"place": "schedule", "old": "0 3 * * 0", "new": "0 4 * * *"}]
+    assert all(moment.endswith("T04:00:00Z") for moment in plan["next_runs"]["after"])
+    assert plan["misses"]["model"] == [{"part": "code", "text": "model.py changed"}]
+    assert list(plan["misses"]) == ["model", "quality", "int8"]

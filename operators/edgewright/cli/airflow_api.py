@@ -148,6 +148,19 @@ class AirflowApi:
         """Return the ids of all Dags."""
         return [dag["dag_id"] for dag in self._all("/dags", "dags")]
 
+    def tagged(self, tag: str) -> list[dict[str, Any]]:
+        """Return the Dags that have a tag."""
+        return self._all("/dags", "dags", tags=[tag])
+
+    def source(self, dag_id: str) -> str:
+        """Return the source that a Dag was made from.
+
+        Raises:
+            NotFound: Airflow has none.
+        """
+        path = f"/dagSources/{quote(dag_id, safe='')}"
+        return str(self.call("GET", path, headers={"Accept": "application/json"})["content"])
+
     def unpause(self, dag_id: str) -> None:
         """Let the runs of a Dag start."""
         self.call("PATCH", f"/dags/{quote(dag_id, safe='')}", json={"is_paused": False})

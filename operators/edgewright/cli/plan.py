@@ -1,30 +1,41 @@
-"""``edgewright plan``: what changes of pipelines do, against a git revision."""
+"""``edgewright plan``: what changes of pipelines do, against a git revision or a running Airflow."""
 
 from __future__ import annotations
 
-import io
-import subprocess
-import tarfile
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from edgewright.cli.output import print_json
-from edgewright.errors import ConfigError, SpecError
+from edgewright.cli.options import home_option
+from edgewright.cli.output import count, print_json
+from edgewright.errors import SpecError
 from edgewright.spec.diff import Plan, compare
 from edgewright.spec.pipeline import Pipeline
 
+if TYPE_CHECKING:
+    from edgewright.cli.baseline import Baseline, Version
+
 _MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "same": ("=", None)}
+#: Exit code of ``--exit-code`` where something changes.
+CHANGED = 3
 
 
 @click.command("plan")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--against", default="HEAD", show_default=True, help="Git revision that runs now.")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option("--against", default="HEAD", show_default=True, metavar="WHAT",
+              help="What runs now: a git revision; airflow, for the local stack or the Airflow of "
+                   "EDGEWRIGHT_AIRFLOW_URL; or the address of an Airflow.")  # fmt: skip
+@click.option("--exit-code", is_flag=True, help=f"End with {CHANGED} if anything changes, with 0 if nothing does.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(paths: tuple[Path, ...], against: str, as_json: bool) -> None:
-    """Say what the changes below PATHS (default: dags/) do: tasks, schedules, params, steps that must run again."""
+@home_option
+def command(paths: tuple[Path, ...], against: str, exit_code: bool, as_json: bool, home: Path | None) -> int:
+    """Say what the changes below PATHS (default: dags/) do: tasks, schedules, params, steps that must run again.
+
+    Exit codes: 0 done, 1 the files have faults or there is nothing to compare with, 3 something changes (with
+    --exit-code), 69 Airflow does not answer.
+    """
     from edgewright.spec import check_tree
 
     roots = list(paths) or [Path("dags")]
@@ -32,85 +43,55 @@ def command(paths: tuple[Path, ...], against: str, as_json: bool) -> None:
     faults = [fault for _, found in checked if isinstance(found, list) for fault in found]
     if faults:
         raise SpecError(faults)
-    repository = _repository(roots[0])
-    if _git(repository, "rev-parse", "--verify", f"{against}^{{commit}}") is None:
-        raise ConfigError(f"no such revision: {against}", where=str(repository))
     new = {path.resolve(): found for path, found in checked if isinstance(found, Pipeline)}
-    plans = [
-        compare(_old(repository, against, path), pipeline, _changed_files(repository, against, path))
-        for path, pipeline in new.items()
-    ]
-    plans += _removed(repository, against, roots, set(new))
+    with _baseline(against, roots, home) as baseline:
+        plans = [_plan(baseline.version(path, pipeline), pipeline) for path, pipeline in new.items()]
+        plans += [_plan(version, None) for version in baseline.removed(roots, new)]
     if as_json:
         print_json([asdict(plan) for plan in plans])
-        return
-    for plan in plans:
-        _print(plan)
+    else:
+        for plan in plans:
+            _print(plan)
+    return CHANGED if exit_code and any(plan.state != "same" for plan in plans) else 0
 
 
-def _git(repository: Path, *arguments: str) -> str | None:
-    """Return what git prints, or ``None`` where it fails."""
-    done = subprocess.run(
-        ["git", "-C", str(repository), *arguments], capture_output=True, text=True, timeout=30, check=False
-    )
-    return done.stdout if done.returncode == 0 else None
+def _baseline(against: str, roots: list[Path], home: Path | None) -> Baseline:
+    is_address = against.startswith(("http://", "https://"))
+    if not is_address and against != "airflow":
+        from edgewright.cli.baseline.git import GitRevision
+
+        return GitRevision(roots, against)
+    from edgewright.cli.airflow_api import AirflowApi
+    from edgewright.cli.baseline.airflow import RunningAirflow
+    from edgewright.installation import Installation, find_home
+
+    place = home or find_home()
+    api = AirflowApi.local(place, against if is_address else None)
+    return RunningAirflow(api, Installation.load({"EDGEWRIGHT_HOME": str(place)} if home else None).store)
 
 
-def _repository(path: Path) -> Path:
-    folder = path if path.is_dir() else path.parent
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    if top is None:
-        raise ConfigError("not in a git repository", where=str(folder), hint="plan compares with a git revision")
-    return Path(top.strip())
+def _plan(old: Version | None, new: Pipeline | None) -> Plan:
+    from edgewright.cli.baseline import changed_files
+
+    if old is None:
+        return compare(None, new)
+    files = changed_files(old.pipeline, new) if old.has_files and new is not None else None
+    plan = compare(old.pipeline, new, files)
+    plan.notes += old.notes
+    return plan
 
 
-def _old(repository: Path, revision: str, path: Path) -> Pipeline | None:
-    """Return a file's pipeline at a revision, read beside the files that it had then.
-
-    One that did not exist, or was not valid, counts as absent.
-    """
-    from edgewright.spec import load_pipeline
-
-    place = path.relative_to(repository)
-    folder = place.parent.as_posix()
-    done = subprocess.run(
-        ["git", "-C", str(repository), "archive", "--format=tar", revision, "--", folder],
-        capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        return None
-    with tempfile.TemporaryDirectory(prefix="edgewright-plan-") as temporary:
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as files:
-            files.extractall(temporary, filter="data")
-        try:
-            return load_pipeline(Path(temporary) / place)
-        except (SpecError, ConfigError):
-            return None
-
-
-def _changed_files(repository: Path, revision: str, document: Path) -> set[str]:
-    """Return the files of a pipeline's folder that differ from a revision, without the document itself."""
-    place = document.parent.relative_to(repository).as_posix()
-    changed = _git(repository, "diff", "--name-only", revision, "--", place) or ""
-    untracked = _git(repository, "ls-files", "--others", "--exclude-standard", "--", place) or ""
-    prefix = "" if place == "." else f"{place}/"
-    names = {line.removeprefix(prefix) for line in (changed + untracked).splitlines() if line}
-    return names - {document.name}
-
-
-def _removed(repository: Path, revision: str, roots: list[Path], kept: set[Path]) -> list[Plan]:
-    places = [root.resolve().relative_to(repository).as_posix() for root in roots]
-    listed = _git(repository, "diff", "--name-only", "--diff-filter=D", revision, "--", *places) or ""
-    paths = [repository / line for line in listed.splitlines() if line.endswith((".yaml", ".yml"))]
-    gone = [_old(repository, revision, path) for path in paths if path.resolve() not in kept]
-    return [compare(old, None) for old in gone if old is not None]
+# -- for people ----------------------------------------------------------------------------------------------------
 
 
 def _print(plan: Plan) -> None:
     mark, colour = _MARKS[plan.state]
     click.secho(f"{mark} {plan.dag_id}: {plan.state}", fg=colour, bold=True)
+    for note in plan.notes if plan.state != "same" else []:
+        click.echo(f"    note: {note}")
     for change in plan.dag:
         click.echo(f"    {change}")
+    _print_runs(plan)
     for name in plan.added if plan.state == "changed" else []:
         click.secho(f"  + task {name}", fg="green")
     for name in plan.removed:
@@ -120,5 +101,18 @@ def _print(plan: Plan) -> None:
         click.secho(f"  ~ task {name}", fg="yellow")
         for change in changes:
             click.echo(f"      {change}")
-    if plan.reruns and plan.state != "added":
-        click.echo(f"  will run again instead of being reused: {', '.join(plan.reruns)}")
+    if plan.misses:
+        click.echo(f"  {count(len(plan.misses), 'step')} will run again instead of being reused:")
+        for name, misses in plan.misses.items():
+            reasons = "; ".join(f"{miss.part}: {miss.text}" for miss in misses)
+            click.echo(f"      {name}: {reasons}")
+
+
+def _print_runs(plan: Plan) -> None:
+    if plan.next_runs is None or plan.state == "removed":
+        return
+    for label, times in plan.next_runs.items():
+        if label == "before" and plan.state == "added":
+            continue
+        known = "only Airflow knows" if times is None else ", ".join(times) or "none by time"
+        click.echo(f"    next runs {label}: {known}" if plan.state != "added" else f"    next runs: {known}")
