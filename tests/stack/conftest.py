@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from stack_support import ROOT, Stack
+from support.mail import mail_server
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +25,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     dags = folder / "dags"
     shutil.copytree(ROOT / "dags" / "bracelet", dags / "bracelet", ignore=shutil.ignore_patterns("__pycache__"))
     found = Stack(folder / "home", dags, {})
+    mail = mail_server(found.mails)
+    os.environ["AIRFLOW_CONN_SMTP_DEFAULT"] = json.dumps({
+        "conn_type": "smtp", "host": "127.0.0.1", "port": mail.port,
+        "extra": {"disable_ssl": True, "disable_tls": True, "from_email": "ml@example.org"},
+    })  # fmt: skip
     try:
         found.run("up", "--dags", str(dags), timeout=300)
         found.status = json.loads(found.run("status", "--json").stdout)
         yield found
     finally:
         found.run("down", check=False)
+        mail.stop()
+        del os.environ["AIRFLOW_CONN_SMTP_DEFAULT"]
 
 
 @pytest.fixture(scope="session")

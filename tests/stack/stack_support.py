@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ class Stack:
         home: Its home folder.
         dags: Its folder of pipelines, a copy that tests may edit.
         status: What ``edgewright status --json`` says.
+        mails: What its mail server took.
     """
 
     home: Path
     dags: Path
     status: dict[str, Any]
+    mails: list[Any] = field(default_factory=list)
 
     def run(self, *arguments: str, check: bool = True, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """Run ``edgewright ARGUMENTS`` as a user would."""
@@ -45,9 +47,10 @@ class Stack:
             pytest.fail(f"edgewright {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
 
-    def trigger(self, *arguments: str) -> dict[str, Any]:
-        """Run ``bracelet`` through Airflow, wait for it, and return the summary."""
-        document: dict[str, Any] = json.loads(self.run("trigger", "bracelet", *arguments, "--wait", "--json").stdout)
+    def trigger(self, *arguments: str, dag_id: str = "bracelet", check: bool = True) -> dict[str, Any]:
+        """Run a pipeline through Airflow, wait for it, and return the summary."""
+        done = self.run("trigger", dag_id, *arguments, "--wait", "--json", check=check)
+        document: dict[str, Any] = json.loads(done.stdout)
         return document
 
     @property

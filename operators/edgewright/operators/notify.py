@@ -117,10 +117,12 @@ class Notice:
         self._tell("success", context, f"{self.dag_id}: the run succeeded")
 
     def published(self, context: Any) -> None:
-        """Tell of a published version."""
+        """Tell of a version that was not registered before."""
         result = getattr(context.get("task"), "result", None) or {}
         tags = result.get("tags", {})
-        model, version, alias = tags.get("model"), tags.get("version"), tags.get("alias")
+        if tags.get("registration") == "reused":
+            return  # it was told when it was made
+        model, version, alias = tags.get("model_name"), tags.get("model_version"), tags.get("alias")
         message = f"{self.dag_id}: {model} version {version} was published" + (f" as {alias}" if alias else "")
         self._tell("publish", context, message, model=model, version=version, alias=alias,
                    metrics=result.get("metrics"))  # fmt: skip
