@@ -8,6 +8,7 @@ Sources, later ones win: the defaults (everything below one home folder), ``inst
 ``EDGEWRIGHT_STORE``            artifact store, such as ``s3://bucket/prefix``
 ``EDGEWRIGHT_TRACKING_URI``     MLflow: ``http(s)://...`` or ``sqlite:///...``
 ``EDGEWRIGHT_ENVIRONMENT``      which of the pipelines' ``environments:`` this installation is, such as ``prod``
+``EDGEWRIGHT_FEATURE_LOG``      where prediction services log requests, such as ``kafka://127.0.0.1:9092/requests``
 ``EDGEWRIGHT_SERVICE_<NAME>``   address of a prediction service, such as ``http://127.0.0.1:8500``
 ==============================  ==========================================================================
 
@@ -53,6 +54,27 @@ class Service(BaseModel):
         return None
 
 
+class FeatureLog(BaseModel):
+    """Where the prediction services log requests and answers.
+
+    Attributes:
+        to: Brokers and topic: ``kafka://HOST:PORT/TOPIC``, or ``kafka://CONNECTION/TOPIC``.
+        durable: Whether only what is logged on the disk is answered.
+        spool_mib: MiB that may wait on disk while Kafka is away.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    to: str
+    durable: bool = False
+    spool_mib: int = Field(default=256, ge=1)
+
+    def options(self) -> list[str]:
+        """Return it as options of the prediction service."""
+        options = ["--feature-log", self.to, "--feature-log-spool", str(self.spool_mib)]
+        return [*options, "--feature-log-durable"] if self.durable else options
+
+
 class Installation(BaseModel):
     """Addresses of one installation."""
 
@@ -62,6 +84,7 @@ class Installation(BaseModel):
     store: str = ""
     tracking_uri: str = ""
     services: dict[str, Service] = Field(default_factory=dict)
+    feature_log: FeatureLog | None = None
     environment: str | None = Field(None, description="Which of a pipeline's environments: this installation is.")
     urls: dict[str, str] = Field(default_factory=dict, description="Pages for people: airflow, mlflow, ...")
 
@@ -91,6 +114,8 @@ class Installation(BaseModel):
         ):
             if environ.get(variable):
                 document[key] = environ[variable]
+        if environ.get("EDGEWRIGHT_FEATURE_LOG"):
+            document["feature_log"] = {**(document.get("feature_log") or {}), "to": environ["EDGEWRIGHT_FEATURE_LOG"]}
         services = document.setdefault("services", {})
         prefix = "EDGEWRIGHT_SERVICE_"
         for variable, value in environ.items():

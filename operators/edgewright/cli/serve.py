@@ -22,7 +22,14 @@ def command(arguments: tuple[str, ...]) -> None:
             "--home": str(installation.home / "serving" / "foreground"),
             "--tracking-uri": installation.tracking_uri,
         }
+        given += _feature_log(installation, given)
         for option, value in defaults.items():
             if not any(text == option or text.startswith(f"{option}=") for text in given):
                 given += [option, value]
     sys.exit(main(given))
+
+
+def _feature_log(installation: Installation, given: list[str]) -> list[str]:
+    """Return the installation's feature log as options, where none was given."""
+    named = any(text.split("=")[0] == "--feature-log" for text in given)
+    return [] if named or installation.feature_log is None else installation.feature_log.options()

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -22,6 +23,9 @@ from edgewright.serving.invocations import Limits
 from edgewright.serving.library import check_name
 from edgewright.serving.sources import open_source
 from edgewright.serving.state import read_state
+
+if TYPE_CHECKING:
+    from edgewright.streams.feature_log import FeatureLog
 
 GRACE = 15
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -76,6 +80,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ready-file", type=Path, help="written when the service listens: {url, host, port, pid}")
     parser.add_argument("--max-body", type=int, default=Limits.body, help="bytes of one request (%(default)s)")
     parser.add_argument("--max-rows", type=int, default=Limits.rows, help="rows of one request (%(default)s)")
+    parser.add_argument(
+        "--feature-log", metavar="kafka://HOST:PORT/TOPIC", help="send each request's features and answer to this topic"
+    )
+    parser.add_argument(
+        "--feature-log-durable", action="store_true",
+        help="answer only what is logged on the disk, so that not even a machine that fails loses an entry",
+    )  # fmt: skip
+    parser.add_argument(
+        "--feature-log-spool", type=int, default=256, metavar="MIB",
+        help="entries that may wait on disk while Kafka is away (%(default)s MiB)",
+    )  # fmt: skip
     parser.add_argument("--access-log", action="store_true", help="log every request")
     return parser
 
@@ -92,7 +107,10 @@ def _serve(options: argparse.Namespace) -> int:
     with _own(home):
         read_state(home)  # one that cannot be read is said before anything starts
         host = ModelHost(home, open_source(options.tracking_uri), default=wanted[0][0] if wanted else None)
-        service = Service(host, access, Limits(options.max_body, options.max_rows), wanted=wanted)
+        service = Service(
+            host, access, Limits(options.max_body, options.max_rows), wanted=wanted,
+            feature_log=_feature_log(options, home),
+        )  # fmt: skip
         config = uvicorn.Config(
             build_app(service), host=options.host, port=options.port, lifespan="on", log_config=None, log_level="info",
             access_log=options.access_log, server_header=False, timeout_graceful_shutdown=GRACE, ws="none",
@@ -111,6 +129,20 @@ def _serve(options: argparse.Namespace) -> int:
             if options.ready_file:
                 options.ready_file.unlink(missing_ok=True)
     return 0 if server.started else 70
+
+
+def _feature_log(options: argparse.Namespace, home: Path) -> FeatureLog | None:
+    if not options.feature_log:
+        return None
+    from edgewright.streams.addresses import kafka_address
+    from edgewright.streams.feature_log import FeatureLog
+
+    if options.feature_log_spool < 1:
+        raise ConfigError("at least 1 MiB is needed", where="--feature-log-spool")
+    return FeatureLog(
+        kafka_address(options.feature_log), home / "feature-log",
+        durable=options.feature_log_durable, limit=options.feature_log_spool << 20,
+    )  # fmt: skip
 
 
 def _wanted(text: str) -> tuple[str, str]:

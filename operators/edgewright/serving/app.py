@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,8 +23,11 @@ from edgewright.serving.admin import Admin
 from edgewright.serving.faults import RequestFault, describe_error
 from edgewright.serving.host import ModelHost
 from edgewright.serving.invocations import Invocations, Limits, answer_json, request_id
-from edgewright.serving.metrics import CONTENT_TYPE, Metrics
+from edgewright.serving.metrics import CONTENT_TYPE, Metrics, render_feature_log
 from edgewright.serving.openapi import build_openapi
+
+if TYPE_CHECKING:
+    from edgewright.streams.feature_log import FeatureLog
 
 PAGES = Path(__file__).parent / "pages"
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -46,6 +49,7 @@ class Service:
         access: Who may call what.
         limits: What one request may ask for.
         metrics: What is counted.
+        feature_log: Where requests and answers are logged; nowhere without one.
         wanted: Models as ``(name, alias)`` that are loaded from the registry after the start.
     """
 
@@ -54,6 +58,7 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     metrics: Metrics = field(default_factory=Metrics)
     wanted: tuple[tuple[str, str], ...] = ()
+    feature_log: FeatureLog | None = None
     started: float = field(default_factory=time.time)
 
 
@@ -61,7 +66,7 @@ def build_app(service: Service) -> Starlette:
     """Return the application of a service."""
     host, access = service.host, service.access
     guard = _Guard(access)
-    invocations = guard(Invocations(host, service.metrics, service.limits))
+    invocations = guard(Invocations(host, service.metrics, service.limits, service.feature_log))
     admin, pages = Admin(host, access, service.metrics), _Pages(service)
     routes = [
         Route("/invocations", invocations, methods=["POST"]),
@@ -84,8 +89,12 @@ def build_app(service: Service) -> Starlette:
         await host.restore()
         # a registry that is away must not keep the service from serving what it has
         loading = asyncio.create_task(_load_wanted(service))
+        if service.feature_log is not None:
+            service.feature_log.start()
         yield
         loading.cancel()
+        if service.feature_log is not None:
+            await asyncio.to_thread(service.feature_log.close)
 
     handlers: dict[Any, Any] = {HTTPException: _unknown_path, Exception: _bug}
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
@@ -137,6 +146,8 @@ class _Pages:
             "uptime_seconds": round(time.time() - self._service.started, 1),
             "edgewright": __version__,
         }
+        if self._service.feature_log is not None:
+            document["feature_log"] = self._service.feature_log.describe()
         return answer_json(document, 200 if models else 503, None, request_id(request))
 
     async def version(self, request: Request) -> Response:
@@ -147,7 +158,10 @@ class _Pages:
 
     async def metrics(self, request: Request) -> Response:
         models = [(m.name, m.version, m.variant, m.loaded_at) for m in self._host.models.values()]
-        return PlainTextResponse(self._service.metrics.render(models), media_type=CONTENT_TYPE)
+        text = self._service.metrics.render(models)
+        if self._service.feature_log is not None:
+            text += render_feature_log(self._service.feature_log)
+        return PlainTextResponse(text, media_type=CONTENT_TYPE)
 
     async def openapi(self, request: Request) -> Response:
         return answer_json(build_openapi(self._host), 200, None, request_id(request))

@@ -6,20 +6,24 @@ import asyncio
 import re
 import time
 import uuid
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from edgewright.errors import EdgewrightError, SystemFault
+from edgewright.errors import EdgewrightError, StoreError, SystemFault, Unavailable
 from edgewright.serving.faults import RequestFault, describe_error
 from edgewright.serving.host import ModelHost
 from edgewright.serving.metrics import Metrics
 from edgewright.serving.model import ServedModel
 from edgewright.serving.protocol import read_rows
+
+if TYPE_CHECKING:
+    from edgewright.streams.feature_log import Entry, FeatureLog
 
 #: Smaller bodies for fast models are answered in the event loop: handing over to a thread costs more than they do.
 INLINE_BYTES = 32 << 10
@@ -49,6 +53,7 @@ class Answer:
     body: dict[str, Any]
     rows: int
     inference: float
+    cells: list[list[Any]] = field(default_factory=list)
 
 
 def predict(model: ServedModel, body: bytes, content_type: str, max_rows: int) -> Answer:
@@ -75,7 +80,7 @@ def predict(model: ServedModel, body: bytes, content_type: str, max_rows: int) -
         warnings.append({"message": "some scores are not numbers (null): the model cannot handle these rows"})
     if warnings:
         answer["warnings"] = warnings
-    return Answer(answer, len(rows), seconds)
+    return Answer(answer, len(rows), seconds, rows)
 
 
 class Invocations:
@@ -85,10 +90,13 @@ class Invocations:
         host: The models.
         metrics: Where requests are counted.
         limits: What one request may ask for.
+        feature_log: Where requests and their answers are logged.
     """
 
-    def __init__(self, host: ModelHost, metrics: Metrics, limits: Limits) -> None:
-        self._host, self._metrics, self._limits = host, metrics, limits
+    def __init__(
+        self, host: ModelHost, metrics: Metrics, limits: Limits, feature_log: FeatureLog | None = None
+    ) -> None:
+        self._host, self._metrics, self._limits, self._log = host, metrics, limits, feature_log
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request; errors have the one body that all errors of the service have."""
@@ -101,7 +109,7 @@ class Invocations:
             body = await read_body(request, self._limits.body)
             start = time.perf_counter()
             model = self._host.get(name)
-            answer = await self._predict(model, body, request.headers.get("content-type", ""))
+            answer = await self._predict(model, body, request.headers.get("content-type", ""), identifier)
             status, document = 200, {**answer.body, "id": identifier}
             self._metrics.inference.observe(answer.inference, (model.name, model.version))
             self._metrics.batch.observe(answer.rows, (model.name,))
@@ -113,16 +121,63 @@ class Invocations:
         self._count(model, status, time.perf_counter() - start)
         return answer_json(document, status, model, identifier)
 
-    async def _predict(self, model: ServedModel, body: bytes, content_type: str) -> Answer:
+    async def _predict(self, model: ServedModel, body: bytes, content_type: str, identifier: str) -> Answer:
+        arguments = (model, body, content_type, identifier)
         if len(body) <= INLINE_BYTES and model.seconds <= INLINE_SECONDS:
-            return predict(model, body, content_type, self._limits.rows)
-        return await asyncio.to_thread(predict, model, body, content_type, self._limits.rows)
+            answer, logged = self._predict_and_log(*arguments)
+        else:
+            answer, logged = await asyncio.to_thread(self._predict_and_log, *arguments)
+        if logged is not None:
+            await _written(logged)
+        return answer
+
+    def _predict_and_log(
+        self, model: ServedModel, body: bytes, content_type: str, identifier: str
+    ) -> tuple[Answer, Future[None] | None]:
+        asked = time.time()
+        answer = predict(model, body, content_type, self._limits.rows)
+        if self._log is None:
+            return answer, None
+        try:
+            return answer, self._log.append(log_entries(model, answer, identifier, asked))
+        except StoreError as error:
+            raise _not_logged(error) from error
 
     def _count(self, model: ServedModel | None, status: int, seconds: float) -> None:
         # a name that is not served is not a label: anybody could make endless ones
         name, version = (model.name, model.version) if model else ("", "")
         self._metrics.requests.add((name, version, str(status)))
         self._metrics.duration.observe(seconds, (name,))
+
+
+def log_entries(model: ServedModel, answer: Answer, identifier: str, asked: float) -> list[Entry]:
+    """Return a request's rows as the feature log has them."""
+    from edgewright.streams.feature_log import Entry
+    from edgewright.streams.spool import timestamp
+
+    names, when, name = model.table.names, timestamp(asked), model.label
+    probabilities = answer.body.get("probabilities") or [None] * answer.rows
+    return [
+        Entry(
+            identifier, number, when, name["name"], name["version"], name["variant"],
+            dict(zip(names, cells, strict=True)), answer.body["predictions"][number], probabilities[number],
+        )
+        for number, cells in enumerate(answer.cells)
+    ]  # fmt: skip
+
+
+async def _written(logged: Future[None]) -> None:
+    """Wait until a request's entries are on the disk."""
+    try:
+        await asyncio.wrap_future(logged)
+    except StoreError as error:
+        raise _not_logged(error) from error
+
+
+def _not_logged(error: StoreError) -> Unavailable:
+    return Unavailable(
+        f"the request could not be logged: {error.message}", hint="this service answers nothing unlogged"
+    )
 
 
 def answer_json(document: dict[str, Any], status: int, model: ServedModel | None, identifier: str) -> Response:

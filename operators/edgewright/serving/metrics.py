@@ -8,6 +8,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgewright.streams.feature_log import FeatureLog
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -104,3 +108,21 @@ class Metrics:
             self.requests, self.duration, self.inference, self.batch, self.in_flight, self.loads, info, loaded,
         )  # fmt: skip
         return "\n".join(line for part in parts for line in part.lines()) + "\n"
+
+
+def render_feature_log(feature_log: FeatureLog) -> str:
+    """Return the exposition text of the feature log: entries by what became of them, and what waits on disk."""
+    entries = Counter("edgewright_feature_log_entries_total", "Entries by outcome.", ("outcome",))
+    waiting = Counter("edgewright_feature_log_waiting_bytes", "Bytes that wait on disk for Kafka.", kind="gauge")
+    counts = feature_log.counts
+    entries.values.update(
+        {
+            ("logged",): counts.logged,
+            ("sent",): counts.sent,
+            ("dropped-full",): counts.dropped_full,
+            ("dropped-disk",): counts.dropped_disk,
+            ("dropped-size",): counts.dropped_size,
+        }
+    )
+    waiting.values[()] = feature_log.waiting_bytes
+    return "\n".join(line for part in (entries, waiting) for line in part.lines()) + "\n"

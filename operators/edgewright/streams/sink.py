@@ -212,6 +212,7 @@ class Sink:
 
         settings = {
             "auto.offset.reset": "earliest",
+            "reconnect.backoff.max.ms": 2000,
             "partition.assignment.strategy": "cooperative-sticky",
             **self._settings,
             "group.id": self._group,

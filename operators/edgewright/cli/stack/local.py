@@ -227,9 +227,10 @@ class LocalStack:
     def _start_services(
         self, state: StackState, names: Iterable[str], claims: PortClaims, variables: dict[str, str]
     ) -> None:
+        feature_log = Installation.load({**os.environ, "EDGEWRIGHT_HOME": str(self.home)}).feature_log
         for number, name in enumerate(names):
             port = self._port(claims, f"service {name}", PREFERRED["service"] + number)
-            command = services.command(self.home, name, port, state.urls["mlflow"], self._token_file)
+            command = services.command(self.home, name, port, state.urls["mlflow"], self._token_file, feature_log)
             self._start_part(state, services.part_name(name), command, variables, port)
             state.urls[f"{services.PREFIX}{name}"] = f"http://{HOST}:{port}"
 

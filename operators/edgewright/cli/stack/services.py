@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgewright.cli.stack.ports import HOST
 from edgewright.errors import ConfigError
+from edgewright.installation import FeatureLog
 
 #: The service of a folder in which no pipeline deploys.
 DEFAULT = "default"
@@ -21,11 +22,15 @@ def part_name(name: str) -> str:
     return f"service-{name}"
 
 
-def command(home: Path, name: str, port: int, tracking_uri: str, token_file: Path) -> list[str]:
+def command(
+    home: Path, name: str, port: int, tracking_uri: str, token_file: Path, feature_log: FeatureLog | None = None
+) -> list[str]:
     """Return a service's command line."""
+    logging = feature_log.options() if feature_log else []
     return [
         sys.executable, "-m", "edgewright.serving", "--host", HOST, "--port", str(port),
         "--home", str(home / "serving" / name), "--tracking-uri", tracking_uri, "--token-file", str(token_file),
+        *logging,
     ]  # fmt: skip
 
 
