@@ -114,10 +114,10 @@ def test_profiles() -> None:
 
 def test_triggers_and_profiles_are_kept() -> None:
     pipeline = parse(
-        "dag_id: d\ntriggers: [{kafka: {topic: t}}]\nprofiles: {gpu: {kind: docker, image: x}}\ntasks: [{id: a}]\n"
+        "dag_id: d\ntriggers: [{kafka: {topic: t}}]\nprofiles: {gpu: {on: docker, image: x}}\ntasks: [{id: a}]\n"
     )
     assert pipeline.triggers == ({"kafka": {"topic": "t"}},)
-    assert pipeline.profiles == {"gpu": {"kind": "docker", "image": "x"}}
+    assert pipeline.profiles == {"gpu": {"on": "docker", "image": "x"}}
 
 
 def test_faults_are_sorted_and_shown_with_a_caret() -> None:

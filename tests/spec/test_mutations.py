@@ -18,7 +18,8 @@ GOOD = sorted((Path(__file__).resolve().parents[1] / "corpus" / "good").glob("*.
 #: Mappings whose keys are the author's own.
 FREE_NAMES = {
     "params", "templates", "profiles", "args", "env", "owner_links", "access_control", "executor_config", "resources",
-    "types", "columns", "tags", "selectors", "default", "properties", "examples", "$const", "environments",
+    "types", "columns", "tags", "node_selector", "secrets", "default", "properties", "examples", "$const",
+    "environments",
 }  # fmt: skip
 
 
@@ -29,7 +30,11 @@ def _uses_a_step(document: dict[str, Any], path: tuple[Any, ...]) -> bool:
 
 def _is_free(document: dict[str, Any], path: tuple[Any, ...]) -> bool:
     """Whether a key is the author's own: a name, or an argument of something that is not known here."""
-    if path[-2:-1] and path[-2] in FREE_NAMES and not (path[0] == "profiles" and path[-2] == "resources"):
+    if (
+        path[-2:-1]
+        and path[-2] in FREE_NAMES
+        and not (path[:1] == ("profiles",) and path[-2] == "resources" and "/" not in path[-1])
+    ):
         return True
     if FREE_NAMES & {"args", "env", "default", "$const", "properties"} & set(path[:-1]):
         return True

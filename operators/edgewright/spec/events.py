@@ -1,8 +1,8 @@
-"""``triggers:`` and ``profiles:``: the shapes of event sources and of places to run."""
+"""``triggers:``: the shapes of event sources."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -49,36 +49,6 @@ class ObjectsTrigger(StepConfig):
     ]
 
 
-class Resources(StepConfig):
-    """What a task of this profile gets."""
-
-    cpu: Annotated[float | str | None, Field(description='Cores, or "500m".')] = None
-    memory: Annotated[str | None, Field(description="Such as 8Gi.")] = None
-    gpu: Annotated[int | None, Field(ge=0, description="Number of GPUs.")] = None
-    fpga: Annotated[int | None, Field(ge=0, description="Number of FPGAs.")] = None
-
-
-class Toleration(StepConfig):
-    """A taint of nodes that does not keep the pod away."""
-
-    key: Annotated[str | None, Field(description="Key of the taint. Default: every key.")] = None
-    operator: Annotated[Literal["Equal", "Exists"], Field(description="Whether the value counts.")] = "Equal"
-    value: Annotated[str | None, Field(description="Value of the taint.")] = None
-    effect: Annotated[
-        Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None, Field(description="Default: every effect.")
-    ] = None
-
-
-class Profile(StepConfig):
-    """A named place to run."""
-
-    kind: Annotated[Literal["local", "docker", "kubernetes"], Field(description="What runs the task.")]
-    image: Annotated[str | None, Field(description="Container image.")] = None
-    resources: Resources = Resources()
-    selectors: Annotated[dict[str, str], Field(description="Labels that a node must have.")] = {}
-    tolerations: Annotated[list[Toleration], Field(description="Kubernetes tolerations.")] = []
-
-
 TRIGGERS: dict[str, type[StepConfig]] = {"kafka": KafkaTrigger, "objects": ObjectsTrigger}
 
 
@@ -100,17 +70,3 @@ def read_triggers(value: Any, faults: Faults) -> tuple[dict[str, Any], ...]:
         else:
             check_model(TRIGGERS[kind], config, (*place, kind), faults)
     return tuple(entry for entry in value if isinstance(entry, dict))
-
-
-def read_profiles(value: Any, faults: Faults) -> dict[str, dict[str, Any]]:
-    """Return the profiles of the document, after noting what is wrong with them."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        faults.add(("profiles",), "must be a mapping of names", code="type")
-        return {}
-    for name, profile in value.items():
-        if name == "local":
-            faults.add(("profiles", name), "local is always there", allowed="another name", code="value", key=True)
-        check_model(Profile, profile, ("profiles", name), faults)
-    return value

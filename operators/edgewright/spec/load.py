@@ -9,7 +9,7 @@ from edgewright.errors import ConfigError, Fault, SpecError
 from edgewright.spec.arguments import DAG_ARGUMENTS, REFUSED_DAG_ARGUMENTS, read_arguments
 from edgewright.spec.code import check_operator
 from edgewright.spec.compose import KEYS, Composed, compose
-from edgewright.spec.events import read_profiles, read_triggers
+from edgewright.spec.events import read_triggers
 from edgewright.spec.faults import Faults
 from edgewright.spec.graph import order_tasks
 from edgewright.spec.groups import Entries
@@ -17,6 +17,7 @@ from edgewright.spec.nodes import read
 from edgewright.spec.notify import read_notify
 from edgewright.spec.params import read_params
 from edgewright.spec.pipeline import Group, Pipeline, Task
+from edgewright.spec.profiles import read_profiles
 from edgewright.spec.schedule import read_schedule
 from edgewright.spec.tasks import TaskReader
 from edgewright.spec.values import Values

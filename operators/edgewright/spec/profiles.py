@@ -1,0 +1,219 @@
+"""``profiles:``: named places to run, and what each kind of place can be asked for. Nothing here starts anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from edgewright.errors import ConfigError
+from edgewright.spec.arguments import Invalid, duration
+from edgewright.spec.faults import Faults, Path, listing
+from edgewright.spec.step_config import check_model
+from edgewright.spec.steps.base import StepConfig
+
+_QUANTITY = re.compile(r"^[0-9]+(\.[0-9]+)?(m|[kMGTPE]|[KMGTPE]i)?$")
+_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+
+
+def _check_duration(value: Any) -> Any:
+    try:
+        duration(value)
+    except Invalid:
+        raise ValueError("must be a duration") from None
+    return value
+
+
+def _check_quantity(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError("must be an amount, such as 4, 500m or 16Gi")
+    if not _QUANTITY.match(str(value)):
+        raise ValueError("must be an amount, such as 4, 500m or 16Gi")
+    return value
+
+
+def _check_inside(value: Any) -> Any:
+    if isinstance(value, str) and not value.startswith("/"):
+        raise ValueError("must be a path from the root of the container, such as /data")
+    return value
+
+
+Quantity = Annotated[int | float | str, BeforeValidator(_check_quantity), Field(description="Such as 4, 500m or 16Gi.")]
+Inside = Annotated[str, BeforeValidator(_check_inside), Field(description="Path in the container.")]
+ObjectName = Annotated[str, Field(pattern=_NAME, max_length=253, description="Name of a Kubernetes object.")]
+Wait = Annotated[str | int | float, BeforeValidator(_check_duration), Field(description='Seconds, or such as "10m".')]
+
+
+class Toleration(StepConfig):
+    """A taint of nodes that does not keep the pod away."""
+
+    key: Annotated[str | None, Field(description="Key of the taint. Default: every key.")] = None
+    operator: Annotated[Literal["Equal", "Exists"], Field(description="Whether the value counts.")] = "Equal"
+    value: Annotated[str | None, Field(description="Value of the taint.")] = None
+    effect: Annotated[
+        Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None, Field(description="Default: every effect.")
+    ] = None
+
+
+class Mount(StepConfig):
+    """Files that the container sees at a path: exactly one of the sources."""
+
+    path: Inside
+    folder: Annotated[str | None, Field(description="Folder of the machine (Docker's host, the node).")] = None
+    claim: Annotated[ObjectName | None, Field(description="Kubernetes: a PersistentVolumeClaim.")] = None
+    secret: Annotated[ObjectName | None, Field(description="Kubernetes: a Secret as files.")] = None
+    config_map: Annotated[ObjectName | None, Field(description="Kubernetes: a ConfigMap as files.")] = None
+    read_only: Annotated[bool, Field(description="Whether it can be written.")] = True
+
+
+class Secret(StepConfig):
+    """Where the value of an environment variable is kept; the value itself stands in no file of ours."""
+
+    secret: Annotated[ObjectName | None, Field(description="Kubernetes: name of the Secret.")] = None
+    key: Annotated[str | None, Field(description="Kubernetes: key in it. Default: the variable's name.")] = None
+    env: Annotated[str | None, Field(description="Docker: variable of the worker that holds it.")] = None
+
+
+class Python(StepConfig):
+    """A virtual environment of its own, built once for each lock."""
+
+    extras: Annotated[list[str], Field(description="Extras of Edgewright, such as torch.")] = []
+    requirements: Annotated[
+        str | list[str] | None,
+        Field(description="File of the pipeline's folder (a lock with hashes, best), or a list of requirements."),
+    ] = None
+
+
+class Profile(StepConfig):
+    """A named place to run."""
+
+    on: Annotated[Literal["local", "docker", "kubernetes"], Field(description="What runs the task.")]
+    python: Annotated[Python | None, Field(description="local: in a virtual environment of its own.")] = None
+    image: Annotated[str | None, Field(min_length=1, description="Container image.")] = None
+    pull: Annotated[Literal["always", "missing", "never"], Field(description="When the image is pulled.")] = "missing"
+    resources: Annotated[
+        dict[str, Quantity],
+        Field(description="cpu, memory, ephemeral-storage, and any vendor's name, such as nvidia.com/gpu."),
+    ] = {}
+    gpus: Annotated[
+        Literal["all"] | Annotated[int, Field(ge=1)] | None, Field(description="docker: all, or how many.")
+    ] = None
+    network: Annotated[str | None, Field(description="docker: network; host for services on this machine.")] = None
+    env: Annotated[dict[str, str], Field(description="Environment variables; no secrets.")] = {}
+    secrets: Annotated[dict[str, Secret], Field(description="Environment variables that are kept elsewhere.")] = {}
+    mounts: Annotated[list[Mount], Field(description="Files that the container sees.")] = []
+    shm: Annotated[Quantity | None, Field(description="Size of /dev/shm, for data loaders of PyTorch.")] = None
+    namespace: Annotated[ObjectName | None, Field(description="kubernetes: default: the connection's.")] = None
+    connection: Annotated[str, Field(description="kubernetes: Airflow connection.")] = "kubernetes_default"
+    node_selector: Annotated[dict[str, str], Field(description="Labels that a node must have.")] = {}
+    tolerations: Annotated[list[Toleration], Field(description="Kubernetes tolerations.")] = []
+    pull_secrets: Annotated[list[ObjectName], Field(description="Secrets for the image's registry.")] = []
+    spot: Annotated[bool, Field(description="Whether nodes that may vanish will do; an evicted pod starts again.")] = (
+        False
+    )
+    service_account: Annotated[
+        ObjectName | None, Field(description="Workload identity; its token is mounted only then.")
+    ] = None
+    priority: Annotated[ObjectName | None, Field(description="PriorityClass.")] = None
+    runtime_class: Annotated[ObjectName | None, Field(description="RuntimeClass, such as nvidia.")] = None
+    queue: Annotated[str | None, Field(description="Kueue LocalQueue.")] = None
+    volume_claim: Annotated[
+        ObjectName | None, Field(description="Claim with the file:// artifact store, mounted at the store's path.")
+    ] = None
+    start_timeout: Annotated[Wait, Field(description="How long a pod may wait for a node and its image.")] = "10m"
+    pod: Annotated[
+        dict[str, Any] | None, Field(description="Pod (metadata, spec) that everything else is put over.")
+    ] = None
+
+
+_CONTAINER = frozenset({"image", "pull", "resources", "env", "secrets", "mounts", "shm"})
+#: Which keys a place honours. What is not here is refused, never dropped.
+KEYS: dict[str, frozenset[str]] = {
+    "local": frozenset({"on", "python", "env"}),
+    "docker": frozenset({"on", "gpus", "network", *_CONTAINER}),
+    "kubernetes": frozenset(set(Profile.model_fields) - {"python", "gpus", "network"}),
+}
+_MOUNTS = {"docker": ("folder",), "kubernetes": ("folder", "claim", "secret", "config_map")}
+#: Resources without a vendor; all others are named vendor/device.
+RESOURCES = ("cpu", "memory", "ephemeral-storage")
+_DOCKER_RESOURCES = ("cpu", "memory")
+LOCAL = Profile(on="local")
+
+
+def read_profiles(value: Any, faults: Faults) -> dict[str, dict[str, Any]]:
+    """Return the profiles of the document, after noting what is wrong with them."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        faults.add(("profiles",), "must be a mapping of names", code="type")
+        return {}
+    for name, profile in value.items():
+        place = ("profiles", name)
+        if name == "local":
+            faults.add(place, "local is always there", allowed="another name", code="value", key=True)
+        _check_profile(profile, place, faults)
+    return value
+
+
+def _check_profile(profile: Any, place: Path, faults: Faults) -> None:
+    before = len(faults.found)
+    check_model(Profile, profile, place, faults)
+    if len(faults.found) > before or not isinstance(profile, dict):
+        return
+    kind = profile["on"]
+    for key in profile:
+        if key not in KEYS[kind]:
+            where = " or ".join(name for name, keys in KEYS.items() if key in keys)
+            faults.add((*place, key), f"{key!r} is not for on: {kind}", allowed=f"it is for {where}",
+                       code="combination", key=True)  # fmt: skip
+    if kind != "local":
+        _check_container(kind, profile, place, faults)
+
+
+def _check_container(kind: str, profile: Mapping[str, Any], place: Path, faults: Faults) -> None:
+    if not profile.get("image"):
+        faults.add(place, f"on: {kind} needs an image", allowed="image: NAME:TAG", code="missing-key")
+    for name in profile.get("resources") or {}:
+        if "/" not in name and name not in RESOURCES and not name.startswith("hugepages-"):
+            faults.add((*place, "resources", name), f"there is no resource {name!r}", key=True, code="unknown-key",
+                       allowed=f"{listing(RESOURCES)}, or VENDOR/DEVICE such as nvidia.com/gpu")  # fmt: skip
+        elif kind == "docker" and name not in _DOCKER_RESOURCES:
+            faults.add((*place, "resources", name), f"docker cannot give {name}", key=True, code="combination",
+                       allowed="cpu and memory here; gpus: for GPUs")  # fmt: skip
+    allowed = _MOUNTS[kind]
+    for index, mount in enumerate(profile.get("mounts") or []):
+        if len([key for key in mount if key in _MOUNTS["kubernetes"]]) != 1 or not set(mount) & set(allowed):
+            faults.add((*place, "mounts", index), "a mount has one source", allowed=f"one of {listing(allowed)}",
+                       code="combination")  # fmt: skip
+    source = "secret" if kind == "kubernetes" else "env"
+    for name, secret in (profile.get("secrets") or {}).items():
+        if not secret.get(source) or (set(secret) & {"secret", "env"}) != {source}:
+            example = "{secret: NAME, key: KEY}" if kind == "kubernetes" else "{env: VARIABLE OF THE WORKER}"
+            faults.add((*place, "secrets", name), f"this is no secret of on: {kind}", allowed=example,
+                       code="combination")  # fmt: skip
+
+
+def profile_of(name: str | None, *sources: Mapping[str, Any]) -> Profile:
+    """Return a profile by name from the first source that has it; ``None`` and ``local`` are this process.
+
+    Args:
+        name: Name of the profile.
+        sources: Profiles by name: those of the document before those of the installation.
+
+    Raises:
+        ConfigError: nobody has it, or it is not valid.
+    """
+    if name in (None, "local"):
+        return LOCAL
+    for source in sources:
+        if name in source:
+            faults = Faults("profiles")
+            _check_profile(source[name], (str(name),), faults)
+            if faults.found:
+                raise ConfigError("; ".join(str(fault).split(": ", 1)[-1] for fault in faults.found), where="profiles")
+            return Profile.model_validate(source[name])
+    known = sorted({"local", *(str(key) for source in sources for key in source)})
+    hint = f"there are: {', '.join(known)}; an installation's own are in its installation.yaml"
+    raise ConfigError(f"there is no profile {name}", where="profile", hint=hint)
