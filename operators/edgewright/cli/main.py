@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("edgewright.cli.status:command", "Say what of the local stack runs, and where."),
     "trigger": ("edgewright.cli.trigger:command", "Start a run of a pipeline in Airflow."),
     "demo": ("edgewright.cli.demo:command", "Run the heart-disease pipeline through a real Airflow."),
+    "bundle": ("edgewright.cli.bundle:command", "Write a variant of a model as one signed file for a node."),
+    "verify": ("edgewright.cli.verify:command", "Check a bundle without trusting it."),
     "serve": ("edgewright.cli.serve:command", "Run the prediction service in the foreground."),
     "sink": ("edgewright.cli.sink:command", "Store what comes through Kafka in Cassandra."),
     "dev": ("edgewright.cli.dev.command:command", "Run a real Kafka, Cassandra, S3, Postgres or MQTT on loopback."),
@@ -40,6 +42,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Pipelines": ("new", "check", "plan", "run", "why", "render", "docs", "convert", "schema", "gc"),
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
     "Events": ("sink",),
+    "On the edge": ("bundle", "verify"),
     "This installation": ("doctor", "completion"),
 }
 EPILOG = (

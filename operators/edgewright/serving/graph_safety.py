@@ -43,6 +43,26 @@ def check_model(data: bytes) -> None:
         raise DeployRejected(f"the file is not an ONNX model: {error}") from error
 
 
+def opsets_of(data: bytes) -> dict[str, int]:
+    """Return the newest version of each operator set that a model imports, ``ai.onnx`` for the default one.
+
+    Raises:
+        DeployRejected: the bytes are no ONNX model.
+    """
+    found: dict[str, int] = {}
+    try:
+        for number, value in _fields(memoryview(data)):
+            if number == 8 and isinstance(value, memoryview):  # opset_import: domain 1, version 2
+                entry = dict(_fields(value))
+                name = entry.get(1, b"")
+                domain = (b"" if isinstance(name, int) else bytes(name)).decode("utf-8") or "ai.onnx"
+                version = entry.get(2, 0)
+                found[domain] = max(found.get(domain, 0), version if isinstance(version, int) else 0)
+    except (IndexError, ValueError) as error:
+        raise DeployRejected(f"the file is not an ONNX model: {error}") from error
+    return found
+
+
 def _walk(kind: str, data: memoryview, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise DeployRejected(f"the model nests graphs more than {MAX_DEPTH} levels deep")
