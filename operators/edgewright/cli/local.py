@@ -141,7 +141,7 @@ class LocalRunner:
         for index, item in enumerate(self._items[owner]):
             self._now = (index, item)
             outcome = self._decided(task, owner)
-            outcome.label = label(item)
+            outcome.index, outcome.label = index, label(item)
             instances.append(outcome)
         self._now = None
         return TaskOutcome.of_instances(task, instances)

@@ -23,6 +23,7 @@ class TaskOutcome:
         error: Why it failed.
         reason: Why it was skipped.
         instances: How each one of a mapped task ended, in the order of its items.
+        index: Which instance of a mapped task it is; -1: it is no instance.
         label: What this instance is for, in a few words.
     """
 
@@ -35,7 +36,13 @@ class TaskOutcome:
     error: Exception | None = None
     reason: str = ""
     instances: list[TaskOutcome] = field(default_factory=list)
+    index: int = -1
     label: str = ""
+
+    @property
+    def name(self) -> str:
+        """The task's id; of an instance ``task[2] (alpha=0.01)``."""
+        return self.task.id if self.index < 0 else f"{self.task.id}[{self.index}] ({self.label})"
 
     @classmethod
     def of_instances(cls, task: Task, instances: list[TaskOutcome]) -> TaskOutcome:
@@ -80,7 +87,7 @@ class TaskOutcome:
             "error": None if self.error is None else str(self.error),
             "result": self.result,
             "value": None if self.task.is_step else self.value,
-            **({"item": self.label} if self.label else {}),
+            **({"map_index": self.index, "item": self.label} if self.index >= 0 else {}),
             **({"instances": [instance.document() for instance in self.instances]} if self.instances else {}),
         }
 

@@ -52,7 +52,16 @@ class PlainProgress:
     def finished(self, index: int, total: int, outcome: TaskOutcome) -> None:
         """Write the task's line, and its error below."""
         click.echo(self.line(index, total, outcome), err=self._err)
+        for instance in outcome.instances:
+            click.echo(self._instance_line(instance), err=self._err)
         sys.stdout.flush()
+
+    @staticmethod
+    def _instance_line(outcome: TaskOutcome) -> str:
+        word = "cached" if outcome.cached and outcome.state == "success" else WORDS[outcome.state]
+        time = seconds(outcome.duration) if outcome.tries else ""
+        text = f"      [{outcome.index}] {outcome.label:<40} {time:>8}  {click.style(word, fg=COLOURS[outcome.state])}"
+        return f"{text}: {outcome.reason}" if outcome.reason else text
 
     def waiting(self, task: Task, error: Exception, delay: float) -> None:
         """Write why a task is tried again, and when."""

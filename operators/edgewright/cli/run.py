@@ -202,7 +202,8 @@ def _report(outcome: RunOutcome, as_json: bool) -> None:
     else:
         click.echo("\n" + summary_text(summary, run_line(outcome)))
     for failed in outcome.failed:
-        _report_failure(failed)
+        for one in failed.instances or [failed]:
+            _report_failure(one)
 
 
 def _report_failure(failed: TaskOutcome) -> None:
@@ -211,7 +212,7 @@ def _report_failure(failed: TaskOutcome) -> None:
     from edgewright.cli.output import echo_error, report_error
     from edgewright.errors import EdgewrightError
 
-    error, prefix = failed.error, f"\ntask {failed.task.id}: "
+    error, prefix = failed.error, f"\ntask {failed.name}: "
     if error is None:
         return
     if failed.task.is_step or isinstance(error, EdgewrightError) or debug_wanted():

@@ -21,7 +21,7 @@ class TaskRun:
     Attributes:
         dag_id: The pipeline.
         run_id: The run.
-        task_id: The task, with ``.<map_index>`` behind it where it was mapped.
+        task_id: The task, with ``[<map_index>]`` behind it where it was mapped.
         folder: Key of its documents in the store.
     """
 
@@ -43,7 +43,9 @@ def list_task_runs(store: ArtifactStore, dag_id: str | None = None) -> list[Task
         parts = key.split("/")
         if len(parts) == 5 and parts[4] == "result.json":
             dag, run, task = (unquote(part) for part in parts[1:4])
-            found.append(TaskRun(dag, run, task, key.rpartition("/")[0]))
+            name, _, index = task.partition("@")
+            shown = f"{name}[{index}]" if index else name
+            found.append(TaskRun(dag, run, shown, key.rpartition("/")[0]))
     return found
 
 

@@ -30,7 +30,8 @@ class Identity(BaseModel):
     @property
     def key(self) -> str:
         """Key of this task's folder in the artifact store (the try does not matter)."""
-        task = self.task_id if self.map_index < 0 else f"{self.task_id}.{self.map_index}"
+        # no id of a task may hold an @, so an instance is never taken for another task
+        task = self.task_id if self.map_index < 0 else f"{self.task_id}@{self.map_index}"
         return "/".join(("runs", *map(_folder_name, (self.dag_id, self.run_id, task))))
 
 
