@@ -189,7 +189,7 @@ def _release_text(summary: Mapping[str, Any]) -> str:
 
 
 def _notes_text(summary: Mapping[str, Any]) -> str:
-    return _block("notes", [f"{note['task']}: {note['text']}" for note in summary["notes"]])
+    return _block("notes", list(dict.fromkeys(f"{note['task']}: {note['text']}" for note in summary["notes"])))
 
 
 def _reports_text(summary: Mapping[str, Any]) -> str:
