@@ -1,4 +1,4 @@
-"""``render --as airflow`` is read by Airflow's own importer; ``render --as python`` is the same Dag on Airflow 3.3."""
+"""``render --format yaml`` is read by Airflow's own importer; ``--format python`` is the same Dag on Airflow 3.3."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import subprocess
@@ -10,6 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from edgewright.cli.main import cli
 
 EDGEWRIGHT = Path(sys.executable).parent / "edgewright"
 BRACELET = Path(__file__).parents[2] / "dags" / "bracelet"
@@ -30,6 +34,15 @@ def project(tmp_path: Path) -> Path:
 
 
 def call(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process: starting one for each would take most of the time."""
+    environment = {"EDGEWRIGHT_HOME": str(project.parent / "home"), "NO_COLOR": "1"}
+    with contextlib.chdir(project):
+        done = CliRunner().invoke(cli, arguments, env=environment)
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def start(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
     environment = {**os.environ, "EDGEWRIGHT_HOME": str(project.parent / "home"), "NO_COLOR": "1"}
     return subprocess.run(
         [str(EDGEWRIGHT), *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False
@@ -121,13 +134,42 @@ def test_an_unknown_revision(project: Path) -> None:
     assert "no such revision: nowhere" in done.stderr
 
 
-@pytest.mark.parametrize("form", ["airflow", "python", "mermaid", "page"])
+@pytest.mark.parametrize("form", ["yaml", "python", "mermaid", "page", "svg"])
 def test_every_form_is_rendered(project: Path, form: str) -> None:
-    done = call(project, "render", "dags/bracelet/pipeline.yaml", "--as", form)
+    done = call(project, "render", "dags/bracelet/pipeline.yaml", "--format", form)
     assert done.returncode == 0, done.stderr
-    assert "bracelet" in done.stdout or form == "mermaid"
+    assert "bracelet" in done.stdout or form in ("mermaid", "svg")
     if form == "python":
         ast.parse(done.stdout)
+
+
+def test_pictures_are_files_and_the_same_every_time(project: Path) -> None:
+    pictures = {}
+    for number in (1, 2):
+        for name in ("graph.png", "graph.svg"):
+            assert call(project, "render", "dags/bracelet/pipeline.yaml", "-o", name).returncode == 0
+            pictures[number, name] = (project / name).read_bytes()
+    assert pictures[1, "graph.png"] == pictures[2, "graph.png"]
+    assert pictures[1, "graph.png"].startswith(b"\x89PNG")
+    assert pictures[1, "graph.svg"] == pictures[2, "graph.svg"]
+    assert b"<svg" in pictures[1, "graph.svg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--format", "png"], 2, "--output graph.png"),
+        (["-o", "graph.gif"], 2, "Say --format"),
+        (["-o", "nowhere/graph.svg"], 1, "cannot be written: No such file"),
+        (["-o", "dags/bracelet/pipeline.yaml"], 1, "this is the pipeline itself"),
+    ],
+)
+def test_what_render_refuses(project: Path, arguments: list[str], code: int, message: str) -> None:
+    before = (project / "dags" / "bracelet" / "pipeline.yaml").read_bytes()
+    done = call(project, "render", "dags/bracelet/pipeline.yaml", *arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert (project / "dags" / "bracelet" / "pipeline.yaml").read_bytes() == before
 
 
 def test_a_page_per_pipeline(project: Path) -> None:
@@ -139,7 +181,7 @@ def test_a_page_per_pipeline(project: Path) -> None:
 def test_a_new_pipeline_runs_at_once(project: Path) -> None:
     made = call(project, "new", "hearts", "--data", "dags/bracelet/cleveland.csv", "--label", "num")
     assert made.returncode == 0, made.stderr
-    done = call(project, "run", "dags/hearts/pipeline.yaml", "--until", "onnx")
+    done = start(project, "run", "dags/hearts/pipeline.yaml", "--until", "onnx")
     assert done.returncode == 0, done.stderr
     assert call(project, "new", "hearts", "--data", "dags/bracelet/cleveland.csv").returncode == 1
 

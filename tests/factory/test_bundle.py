@@ -119,7 +119,8 @@ def test_new_and_removed_files_come_and_go(make, src: Path):
     assert set(bag(bundle).dags) == {"a", "c"}
 
 
-def test_a_broken_file_is_its_own_import_error_and_hides_nobody(make, src: Path):
+def test_a_broken_file_is_its_own_import_error_and_hides_nobody(make, src: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACKS", "False")
     bundle = make()
     first = version(bundle)
     write(src, "a/pipeline.yaml", "dag_id: a\ntasks:\n  - {id: t, uses: trian}\n")
@@ -131,6 +132,7 @@ def test_a_broken_file_is_its_own_import_error_and_hides_nobody(make, src: Path)
     assert "a/pipeline.yaml:3:" in text
     assert 'did you mean "train"?' in text
     assert f"the last good version is {first} of 20" in text
+    assert "Traceback" not in text
     write(src, "a/pipeline.yaml", GOOD.format(name="a"))
     bundle.refresh()
     assert set(bag(bundle).dags) == {"a", "b"}

@@ -48,6 +48,19 @@ def test_mermaid_has_every_task_and_every_edge() -> None:
     assert 't1["model<br/><i>train</i>"]' in text
 
 
+def test_mermaid_frames_groups() -> None:
+    tasks = (Task("sweep.model", "train", (), is_step=True, group="sweep"), Task("one", None, ("sweep.model",),
+             for_each=ForEach(items=(1, 2))))  # fmt: skip
+    group = Group("sweep", for_each=ForEach(source=Template("{{ params.x }}")))
+    assert mermaid(replace(PIPELINE, tasks=tasks, groups=(group,))).splitlines()[1:] == [
+        '  t1(["one<br/><i>x 2</i>"])',
+        '  subgraph g0 ["sweep x n"]',
+        '    t0["model<br/><i>train</i>"]',
+        "  end",
+        "  t0 --> t1",
+    ]
+
+
 def test_airflow_yaml_keeps_markers_and_names_our_operators() -> None:
     document = yaml.safe_load(airflow_yaml(PIPELINE))
     tasks = {task["id"]: task for task in document["tasks"]}

@@ -132,7 +132,9 @@ def test_an_edit_shows_and_a_broken_file_is_its_own_import_error(stack: Stack, f
             place.write_text("dag_id: fresh\ntasks:\n  - id: one\n    uses: ingst\n")
             errors = _until(lambda: client.get("/api/v2/importErrors").json()["import_errors"], 20)
             assert 'did you mean "ingest"' in errors[0]["stack_trace"]
-            assert "fresh" in errors[0]["filename"]
+            assert errors[0]["filename"] == "fresh/pipeline.yaml.py"
+            assert "the last good version is" in errors[0]["stack_trace"]
+            assert "Traceback" not in errors[0]["stack_trace"]
             assert client.get("/api/v2/dags/bracelet").status_code == 200
     finally:
         place.unlink()

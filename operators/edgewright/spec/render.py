@@ -11,7 +11,7 @@ import yaml
 
 from edgewright.spec.arguments import STEP_DEFAULTS
 from edgewright.spec.markers import encode
-from edgewright.spec.pipeline import Pipeline, Task, iter_references
+from edgewright.spec.pipeline import Group, Pipeline, Task, iter_references
 from edgewright.spec.render_python import operator_path, python
 from edgewright.spec.steps import STEPS
 
@@ -28,15 +28,33 @@ _NOT_IN_AIRFLOW = frozenset(
 
 
 def mermaid(pipeline: Pipeline) -> str:
-    """Return the graph as Mermaid text, from left to right."""
-    lines = ["flowchart LR"]
-    names = {task.id: f"t{number}" for number, task in enumerate(pipeline.tasks)}
-    for task in pipeline.tasks:
-        label = task.id if task.uses is None else f"{task.id}<br/><i>{_short(task)}</i>"
-        left, right = ("[", "]") if task.is_step else ("([", "])")
-        lines.append(f'  {names[task.id]}{left}"{_escape(label)}"{right}')
+    """Return the graph as Mermaid text, from left to right; groups are frames."""
+    names = {entry.id: f"t{number}" for number, entry in enumerate(pipeline.tasks)}
+    lines = ["flowchart LR", *_level(pipeline, None, names, "  ")]
     lines += [f"  {names[upstream]} --> {names[task.id]}" for task in pipeline.tasks for upstream in task.needs]
     return "\n".join(lines) + "\n"
+
+
+def _level(pipeline: Pipeline, group: str | None, names: dict[str, str], indent: str) -> list[str]:
+    lines = []
+    for task in (task for task in pipeline.tasks if task.group == group):
+        about = [_short(task)] if task.uses else []
+        about += [f"x {_times(task)}"] if task.for_each is not None else []
+        label = task.id.rsplit(".", 1)[-1] + (f"<br/><i>{' '.join(about)}</i>" if about else "")
+        left, right = ("[", "]") if task.is_step else ("([", "])")
+        lines.append(f'{indent}{names[task.id]}{left}"{_escape(label)}"{right}')
+    for number, inner in enumerate(pipeline.groups):
+        if inner.parent == group:
+            label = inner.id.rsplit(".", 1)[-1] + (f" x {_times(inner)}" if inner.for_each is not None else "")
+            lines.append(f'{indent}subgraph g{number} ["{_escape(label)}"]')
+            lines += [*_level(pipeline, inner.id, names, indent + "  "), f"{indent}end"]
+    return lines
+
+
+def _times(entry: Task | Group) -> str:
+    """Return how often a mapped task or group runs; ``n`` where only a run knows."""
+    items = entry.for_each.items if entry.for_each is not None else None
+    return "n" if items is None else str(len(items))
 
 
 def _short(task: Task) -> str:

@@ -61,6 +61,8 @@ def environment(
         ("CORE", "LOAD_EXAMPLES"): "False",
         ("CORE", "DAGS_FOLDER"): str(airflow / "dags"),
         ("CORE", "PLUGINS_FOLDER"): str(airflow / "plugins"),
+        # an import error is our list of faults, not our frames; the processor's log has the traceback of a Python Dag
+        ("CORE", "DAGBAG_IMPORT_ERROR_TRACEBACKS"): "False",
         ("CORE", "DAGS_ARE_PAUSED_AT_CREATION"): "False",
         ("CORE", "EXECUTOR"): "LocalExecutor",
         ("CORE", "PARALLELISM"): str(parallelism),
