@@ -15,6 +15,7 @@ from support import airflow_env
 
 from edgewright.errors import ConfigError, StoreError
 from edgewright.factory.bundle import PipelineBundle
+from edgewright.steps.code import code_digests
 
 GOOD = "dag_id: {name}\ntasks:\n  - {{id: t}}\n"
 
@@ -226,6 +227,12 @@ def test_a_pinned_version_stays_as_it_was(make, src: Path):
     assert pinned.get_current_version().version == first
     with pytest.raises(ConfigError, match="is pinned"):
         pinned.refresh()
+
+
+def test_what_the_bundle_adds_is_in_no_cache_key(make, src: Path):
+    write(src, "a/pipeline.yaml", GOOD.format(name="a") + "description: other\n")
+    place = make().path / "a"
+    assert code_digests(place, ["model.py:fit"]) == code_digests(src / "a", ["model.py:fit"])
 
 
 def test_equal_contents_are_kept_once(make, src: Path):

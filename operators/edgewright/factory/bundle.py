@@ -37,7 +37,7 @@ from edgewright.steps.revision import NOTE, git_state
 
 log = logging.getLogger("edgewright.factory")
 #: Raised when the same folder would make other stubs than before.
-_FORMAT = 3
+_FORMAT = 4
 #: Versions on which no task of this machine ran stay this long, and the newest of them longer.
 KEPT_SECONDS = 24 * 3600
 KEPT_VERSIONS = 20

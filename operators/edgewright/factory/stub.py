@@ -76,8 +76,12 @@ def render_stub(
 
 
 def checked_name(document: str) -> str:
-    """Return the name of a document's checked pipeline, kept beside its stub."""
-    return document + ".checked.json"
+    """Return the name of a document's checked pipeline, kept beside its stub.
+
+    It is hidden, because every other file of the folder that is not Python is part of its tasks' cache keys.
+    """
+    folder, slash, name = document.rpartition("/")
+    return f"{folder}{slash}.{name}.checked.json"
 
 
 def _kept(checked: str | None, text: str | None, file: Path) -> Pipeline | None:
