@@ -75,7 +75,26 @@ def test_each_row_is_sent_with_what_was_asked_and_answered(kafka: KafkaServer, t
     assert "edgewright_feature_log_waiting_bytes" in metrics
 
 
-@pytest.mark.parametrize("durable", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_service_that_is_killed_while_kafka_is_away_loses_nothing(kafka: KafkaServer, tmp_path: Path) -> None:
+    topic = f"log-{uuid.uuid4().hex[:8]}"
+    one_partition(kafka.bootstrap, topic)
+    support.ReleaseMaker(tmp_path / "releases").make(1)
+    releases, options = f"file://{tmp_path / 'releases'}", ("--model", "bracelet", "--feature-log")
+    identifiers = [f"r{number}" for number in range(60)]
+    with support.running(tmp_path / "home", releases, *options, f"kafka://127.0.0.1:1/{topic}") as service:
+        assert service.put("bracelet", 1).status_code == 200
+        for identifier in identifiers[:50]:
+            assert ask(service, identifier).status_code == 200
+        assert service.client.get("/health").json()["feature_log"]["waiting_bytes"] > 0
+        service.stop(signal.SIGKILL)
+    with support.running(tmp_path / "home", releases, *options, f"kafka://{kafka.bootstrap}/{topic}") as service:
+        for identifier in identifiers[50:]:
+            assert ask(service, identifier).status_code == 200
+        assert first_seen(read(kafka.bootstrap, topic, 60)) == identifiers, "everything, in order"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("durable", [False, True])
 def test_nothing_is_lost_while_broker_and_service_are_killed(tmp_path: Path, durable: bool) -> None:
     demand(KafkaServer)
     topic = "requests"

@@ -148,6 +148,7 @@ def test_the_table_follows_from_a_pipelines_schema(
     assert kept.default_time_to_live == 30 * 86400
 
 
+@pytest.mark.slow
 def test_a_sink_that_is_killed_loses_nothing_and_stores_nothing_twice(
     kafka: KafkaServer, session: Any, address: str, topic: str, send: Send
 ) -> None:
@@ -264,3 +265,24 @@ def test_addresses_by_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="is not written as a JSON object") as caught:
         kafka_address("kafka:kafka_default/topic-1")
     assert "secret" not in str(caught.value)
+
+
+def test_the_scheduled_pipeline_of_the_documentation_runs(
+    kafka: KafkaServer, cassandra: CassandraServer, session: Any, topic: str, send: Send, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "feature-log.md").read_text()
+    (document,) = [part.split("```")[0] for part in page.split("```yaml\n") if part.startswith("dag_id: request-log")]
+    text = document.replace("bracelet-requests", topic).replace("live.bracelet", f"sinks.{topic}")
+    (tmp_path / "pipeline.yaml").write_text(text)
+    send(*map(entry, range(5)))
+    environ = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW_CONN_KAFKA_DEFAULT": json.dumps({"extra": {"bootstrap.servers": kafka.bootstrap}}),
+        "AIRFLOW_CONN_CASSANDRA_DEFAULT": json.dumps({"host": cassandra.host, "port": cassandra.port}),
+    }
+    command = [sys.executable, "-m", "edgewright.cli.main", "run", "pipeline.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(rows(session, topic)) == 5

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("edgewright.cli.verify:command", "Check a bundle without trusting it."),
     "serve": ("edgewright.cli.serve:command", "Run the prediction service in the foreground."),
     "sink": ("edgewright.cli.sink:command", "Store what comes through Kafka in Cassandra."),
+    "bridge": ("edgewright.cli.bridge:command", "Carry messages of MQTT devices to Kafka."),
     "dev": ("edgewright.cli.dev.command:command", "Run a real Kafka, Cassandra, S3, Postgres or MQTT on loopback."),
     "doctor": ("edgewright.cli.doctor:command", "Say what of this installation works."),
     "completion": ("edgewright.cli.completion:command", "Print the completion script of a shell."),
@@ -41,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Pipelines": ("new", "check", "plan", "run", "why", "render", "docs", "convert", "schema", "gc"),
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
-    "Events": ("sink",),
+    "Events": ("sink", "bridge"),
     "On the edge": ("bundle", "verify"),
     "This installation": ("doctor", "completion"),
 }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewright.cli.background import Lines, until_interrupted
 from edgewright.cli.output import count, print_json
-from edgewright.cli.stack.signals import interruptible
 from edgewright.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def _run(
     if not address.table:
         address = replace(address, table=re.sub(r"[^A-Za-z0-9_]", "_", kafka.topic))
     name = group or f"edgewright-sink-{address.keyspace}-{address.table}"
-    last = _Lines()
+    last = Lines()
     with Connection(address) as session:
         table = Table(session, address, layout, fields.columns or FEATURE_LOG_COLUMNS)
         writer = Writer(table, lambda: sink.stopping(), last.say)
@@ -120,56 +119,13 @@ def _run(
             dead_letters=dead_letters or f"{kafka.topic}-dead", fields=fields, say=last.say,
         )  # fmt: skip
         click.echo(f"{kafka.shown} -> {address.shown} (group {name})", err=True)
-        return _until_interrupted(sink, once=once, report=None if as_json else last.report)
 
+        def report(progress: Progress) -> None:
+            if not as_json:
+                last.report(lambda: _line(progress))
 
-def _until_interrupted(sink: Any, *, once: bool, report: Any) -> Progress:
-    """Run a sink; the first Ctrl-C or SIGTERM lets it finish its round."""
-    import threading
-
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            sink.run(once=once, report=report or (lambda progress: None))
-        except BaseException as error:  # handed over to the main thread
-            failure.append(error)
-
-    thread = threading.Thread(target=work, name="sink")
-    thread.start()
-    try:
-        with interruptible():
-            while thread.is_alive():
-                thread.join(0.2)
-    except KeyboardInterrupt:
-        click.echo("finishing the round under way", err=True)
-        sink.stop()
-        thread.join()
-    if failure:
-        raise failure[0]
-    progress: Progress = sink.progress
-    return progress
-
-
-class _Lines:
-    """Lines on standard error: what is unusual at most once in ten seconds each, progress once in five."""
-
-    def __init__(self) -> None:
-        self._said: dict[str, float] = {}
-        self._reported = time.monotonic()
-
-    def say(self, line: str) -> None:
-        """Say something unusual."""
-        now = time.monotonic()
-        if now - self._said.get(line, -10.0) >= 10:
-            self._said = {known: at for known, at in self._said.items() if now - at < 10} | {line: now}
-            click.echo(line, err=True)
-
-    def report(self, progress: Progress) -> None:
-        """Say how far it is."""
-        if time.monotonic() - self._reported >= 5:
-            self._reported = time.monotonic()
-            click.echo(_line(progress), err=True)
+        until_interrupted(lambda: sink.run(once=once, report=report), sink.stop, "finishing the round under way")
+        return sink.progress
 
 
 def _line(progress: Progress) -> str:

@@ -76,7 +76,7 @@ def kafka_address(text: str, *, topic: bool = True) -> KafkaAddress:
     Raises:
         ConfigError: it cannot be read, or its connection is not there.
     """
-    place, name = _parts(text, "kafka", "kafka://HOST:PORT/TOPIC, or kafka://CONNECTION/TOPIC")
+    place, name = split_address(text, "kafka", "kafka://HOST:PORT/TOPIC, or kafka://CONNECTION/TOPIC")
     if name and not _TOPIC.fullmatch(name):
         raise ConfigError(f"{name!r} is no topic's name", where=text, hint="letters, digits, dots, dashes, underscores")
     if topic and not name:
@@ -99,7 +99,7 @@ def cassandra_address(text: str) -> CassandraAddress:
         ConfigError: it cannot be read, or its connection is not there.
     """
     usage = "cassandra://HOST[:PORT]/KEYSPACE[.TABLE], or cassandra://CONNECTION/KEYSPACE[.TABLE]"
-    place, name = _parts(text, "cassandra", usage)
+    place, name = split_address(text, "cassandra", usage)
     keyspace, _, table = name.partition(".")
     for what, word in (("keyspace", keyspace), ("table", table)):
         if (word or what == "keyspace") and not _WORD.fullmatch(word):
@@ -145,7 +145,12 @@ def _variable(name: str) -> str:
     return f"AIRFLOW_CONN_{re.sub(r'[^A-Za-z0-9]', '_', name).upper()}"
 
 
-def _parts(text: str, scheme: str, usage: str) -> tuple[str, str]:
+def split_address(text: str, scheme: str, usage: str) -> tuple[str, str]:
+    """Return place and name of ``scheme://PLACE/NAME``.
+
+    Raises:
+        ConfigError: it is none, or holds credentials.
+    """
     body = text.removeprefix(f"{scheme}:").removeprefix("//") if text.startswith(f"{scheme}:") else ""
     place, _, name = body.partition("/")
     if not place or "/" in name or "?" in body:
