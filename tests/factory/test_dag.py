@@ -184,7 +184,6 @@ def test_steps_and_plain_operators_take_from_each_other(tmp_path: Path, home: Pa
         (f"  - {{id: a, uses: {BASH}}}\n", "missing keyword argument 'bash_command'"),
         (f"  - {{id: a, uses: {BASH}, with: {{bash_command: x, retry_exit_code: {{$t: '1'}}}}}}\n", "retry_exit_code"),
         ("  - {id: a, profile: gpu}\n", "profile 'gpu' is for steps"),
-        ("  - {id: a}\ntriggers: [{kafka: {topic: t}}]\n", "events cannot start a pipeline in this release"),
         ("  - {id: a, on_failure_callback: no.such.function}\n", "no.such.function cannot be imported"),
     ],
 )

@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgewright.artifacts.store import ArtifactStore
+from edgewright.artifacts.store import ArtifactStore, is_conflict
 from edgewright.errors import Busy, DamagedArtifact, StoreError
 
 #: What a backend compares before it writes: bytes, an etag; ``None`` where there is no lease.
@@ -192,7 +192,7 @@ class _Remote:
         except FileExistsError:
             return False
         except OSError as error:
-            if _is_conflict(error):
+            if is_conflict(error):
                 return False
             raise
         return True
@@ -205,13 +205,6 @@ class _Remote:
         else:
             with contextlib.suppress(FileNotFoundError):
                 self._fs.rm_file(self._path)
-
-
-def _is_conflict(error: OSError) -> bool:
-    """Whether S3 says that somebody else was first (the client makes ``EINVAL`` of it) or is at it just now."""
-    response = getattr(error.__cause__, "response", None) or {}
-    code = str(response.get("Error", {}).get("Code", ""))
-    return code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
 def _parse(data: bytes | None) -> dict[str, Any]:

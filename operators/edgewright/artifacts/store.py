@@ -24,7 +24,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 
@@ -57,6 +57,13 @@ def _changed(info: dict[str, Any]) -> float:
     if isinstance(found, datetime.datetime):
         return found.timestamp()
     return float(found) if isinstance(found, (int, float)) else time.time()
+
+
+def is_conflict(error: OSError) -> bool:
+    """Whether S3 says that somebody else was first (the client makes ``EINVAL`` of it) or is at it just now."""
+    response = getattr(error.__cause__, "response", None) or {}
+    code = str(response.get("Error", {}).get("Code", ""))
+    return code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
 class ArtifactStore:
@@ -293,6 +300,69 @@ class ArtifactStore:
                 temporary.unlink(missing_ok=True)
         return f"{self.root}/{key}"
 
+    def create_json(self, key: str, document: Any) -> bool:
+        """Write a document at a key where there is none yet, in one step; of two who try, one does it.
+
+        Object stores need conditional writes for that (``If-None-Match``), as S3 has them.
+
+        Returns:
+            Whether it was written; ``False`` where there was one already.
+        """
+        data = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode()
+        path = self._path(key)
+        with _store_errors(f"cannot write {key}", self.root):
+            if not self.is_local:
+                return self._create_remote(path, data)
+            target = Path(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".tmp-{target.name}-{uuid.uuid4().hex}")
+            try:
+                temporary.write_bytes(data)
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink(missing_ok=True)
+        return True
+
+    def _create_remote(self, path: str, data: bytes) -> bool:
+        try:
+            self._fs.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if is_conflict(error):
+                return False
+            raise
+        return True
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Write a file at a key in one step."""
+        with _store_errors(f"cannot write {key}", self.root):
+            path = self._path(key)
+            if not self.is_local:
+                self._fs.pipe_file(path, data)
+                return
+            target = Path(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
+            try:
+                temporary.write_bytes(data)
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def open(self, key: str) -> IO[bytes]:
+        """Open the file at a key for reading.
+
+        Raises:
+            StoreError: it is not there.
+        """
+        with _store_errors(f"cannot read {key}", self.root):
+            path = self._path(key)
+            found: IO[bytes] = (open if self.is_local else self._fs.open)(path, "rb")
+            return found
+
     def list_keys(self, prefix: str) -> list[str]:
         """Return the keys of all documents and files below a prefix, sorted; temporary files are left out."""
         with _store_errors(f"cannot list {prefix}", self.root):
@@ -302,6 +372,16 @@ class ArtifactStore:
             found = self._fs.find(base)
         cut = len(self._base) + 1
         return sorted(path[cut:] for path in found if "/.tmp-" not in path)
+
+    def list_folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders directly below a prefix, sorted."""
+        with _store_errors(f"cannot list {prefix}", self.root):
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.ls(self._path(prefix), detail=True)
+            except FileNotFoundError:
+                return []
+        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory")
 
     def scan(self, prefix: str) -> dict[str, tuple[int, float]]:
         """Return size in bytes and time of the last change (seconds since 1970) of every file below a prefix.

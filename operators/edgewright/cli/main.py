@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("edgewright.cli.convert:command", "Convert dag-factory YAML to pipelines."),
     "docs": ("edgewright.cli.docs:command", "Write a page per pipeline, and an index."),
     "why": ("edgewright.cli.why:command", "Say why a task ran again, or what was reused."),
+    "events": ("edgewright.cli.events:command", "Show batches of events, and start them again."),
     "gc": ("edgewright.cli.gc:command", "Remove artifacts and runs that nothing needs any more."),
     "up": ("edgewright.cli.up:command", "Start the local stack: Airflow, MLflow, the prediction service."),
     "down": ("edgewright.cli.down:command", "Stop the local stack."),
@@ -42,7 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Pipelines": ("new", "check", "plan", "run", "why", "render", "docs", "convert", "schema", "gc"),
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
-    "Events": ("sink", "bridge"),
+    "Events": ("events", "sink", "bridge"),
     "On the edge": ("bundle", "verify"),
     "This installation": ("doctor", "completion"),
 }

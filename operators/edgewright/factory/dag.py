@@ -11,6 +11,7 @@ from airflow.sdk import DAG, Param
 
 from edgewright.errors import ConfigError, EdgewrightError
 from edgewright.factory.assets import schedule_of
+from edgewright.factory.companion import add_settling
 from edgewright.factory.tasks import CALLBACKS, TaskBuilder, functions
 from edgewright.operators.notify import Told
 from edgewright.spec import load_pipeline, parse_pipeline
@@ -55,10 +56,6 @@ def build_dag(pipeline: Pipeline, *, shown: str | None = None) -> DAG:
         ConfigError: an operator or a function that it names does not exist, or refuses its arguments.
     """
     shown = shown or str(pipeline.file)
-    if pipeline.triggers:
-        # dropped, they would leave a pipeline that never starts
-        raise ConfigError("triggers: events cannot start a pipeline in this release", where=shown,
-                          hint="give it a schedule, or start it by hand")  # fmt: skip
     try:
         if not _names_own_code(pipeline):
             return _build(pipeline, shown)
@@ -101,6 +98,7 @@ def _build(pipeline: Pipeline, shown: str) -> DAG:
         arguments[name] = [*arguments.get(name, ()), *added]
     with DAG(pipeline.dag_id, schedule=schedule_of(pipeline.schedule), **arguments) as dag:
         TaskBuilder(pipeline, shown, told.tasks).build()
+    add_settling(pipeline, dag)
     dag.fileloc = str(pipeline.file)
     return dag
 

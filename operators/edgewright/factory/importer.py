@@ -26,6 +26,7 @@ from airflow.sdk.importers.base import (
 )
 
 from edgewright.errors import ConfigError, EdgewrightError, Fault, SpecError
+from edgewright.factory.companion import companion_of
 from edgewright.factory.dag import build_dag
 from edgewright.spec import parse_pipeline
 from edgewright.spec.tree import is_pipeline
@@ -63,7 +64,7 @@ class PipelineImporter(AbstractDagImporter[FilesystemDagDefinition]):  # type: i
         result = DagImportResult(definition=definition)
         place = definition.get_relative_loc(bundle.path)
         try:
-            dag = _dag(definition, place)
+            dags = _dags(definition, place)
         except SpecError as error:
             result.errors.extend(_import_error(definition, fault, str(error)) for fault in error.faults)
         except EdgewrightError as error:
@@ -71,10 +72,11 @@ class PipelineImporter(AbstractDagImporter[FilesystemDagDefinition]):  # type: i
                 DagImportError(source_reference=repr(definition), message=str(error), stacktrace=str(error))
             )
         else:
-            dag.bundle_name = bundle.name
-            dag.fileloc = repr(definition)
-            dag.relative_fileloc = place
-            result.dags.append(dag)
+            for dag in dags:
+                dag.bundle_name = bundle.name
+                dag.fileloc = repr(definition)
+                dag.relative_fileloc = place
+                result.dags.append(dag)
         return result
 
     def get_source_code(self, definition: DagDefinition, dag_id: str | None = None) -> DagSourceCode:
@@ -82,7 +84,7 @@ class PipelineImporter(AbstractDagImporter[FilesystemDagDefinition]):  # type: i
         return DagSourceCode(source_code=definition.read_bytes().decode(errors="replace"), language="yaml")
 
 
-def _dag(definition: FilesystemDagDefinition, place: str) -> Any:
+def _dags(definition: FilesystemDagDefinition, place: str) -> list[Any]:
     if not isinstance(definition, FilesystemDagDefinition):
         raise ConfigError("a pipeline cannot stand in an archive", where=place,
                           hint="its code and data are read from its folder; put that into the bundle")  # fmt: skip
@@ -91,7 +93,9 @@ def _dag(definition: FilesystemDagDefinition, place: str) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"cannot be read: {reason}", where=place) from error
-    return build_dag(parse_pipeline(text, definition.path, shown=place), shown=place)
+    pipeline = parse_pipeline(text, definition.path, shown=place)
+    companion = companion_of(pipeline)
+    return [build_dag(pipeline, shown=place), *([companion] if companion is not None else [])]
 
 
 def _import_error(definition: FilesystemDagDefinition, fault: Fault, report: str) -> DagImportError:

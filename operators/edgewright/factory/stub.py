@@ -132,6 +132,7 @@ def load_stub(
         BrokenPipeline: the same, where an earlier version was good.
         ConfigError: an operator that it names does not exist, or another document has its ``dag_id``.
     """
+    from edgewright.factory.companion import companion_of
     from edgewright.factory.dag import build_dag
 
     file = Path(stub).with_name(Path(name).name)
@@ -140,8 +141,11 @@ def load_stub(
             raise ConfigError(fault, where=name)
         pipeline = _kept(checked, text, file) or _read(text, file, name, environment or "")
         dag = build_dag(pipeline, shown=name)
+        companion = companion_of(pipeline)
     except UserFault as error:
         if last_good is None:
             raise
         raise BrokenPipeline(str(error), hint=f"the last good version is {last_good}") from None
     namespace["dag"] = dag
+    if companion is not None:
+        namespace["events"] = companion

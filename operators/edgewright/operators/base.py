@@ -288,6 +288,7 @@ class StepOperator(BaseOperator):
             data_time=moment.isoformat() if moment else None,
             registered_model=self._registered_model(),
             cache=self._cache_of_run(run.conf),
+            batch=batch_of(run.conf),
         )
 
     def _code(self) -> Source:
@@ -344,6 +345,13 @@ class StepOperator(BaseOperator):
         if isinstance(error, UserFault):
             raise AirflowFailException(str(error)) from None
         raise AirflowException(f"{type(error).__name__}: {error}") from None
+
+
+def batch_of(conf: Mapping[str, Any] | None) -> str | None:
+    """Return which document of the store says what batches of events started a run; ``None`` where none did."""
+    asked = (conf or {}).get(CONF_KEY)
+    batch = asked.get("batch") if isinstance(asked, Mapping) else None
+    return batch if isinstance(batch, str) else None
 
 
 def _params(context: Context, operator: BaseOperator) -> dict[str, Any]:

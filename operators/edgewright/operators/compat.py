@@ -72,3 +72,21 @@ def mapped_group(items: Any, **arguments: Any) -> TaskGroup:
         arguments: Those of ``TaskGroup``.
     """
     return MappedTaskGroup(expand_input=ListOfDictsExpandInput(items), **arguments)
+
+
+def start_run(dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
+    """Start a run from within a task; return ``False`` where there is one of that id.
+
+    What ``TriggerDagRunOperator`` does, without a task of its own for each run.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
+
+    message = TriggerDagRun(dag_id=dag_id, run_id=run_id, conf=conf)
+    answer = task_runner.SUPERVISOR_COMMS.send(message)
+    if not isinstance(answer, ErrorResponse):
+        return True
+    if answer.error == ErrorType.DAGRUN_ALREADY_EXISTS:
+        return False
+    raise AirflowRuntimeError(answer)

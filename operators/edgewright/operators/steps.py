@@ -30,6 +30,7 @@ class IngestOperator(StepOperator):
         delimiter: Between the fields of a CSV.
         encoding: Of a CSV or JSON lines.
         split: How rows are divided, such as ``{"test": 0.25, "seed": 7, "stratify": True}``.
+        on_event: What a batch of events does to the source: ``ignore``, ``replace`` or ``append``.
         holdout: Second source whose rows become the part holdout.
         minimum: Fewer rows than this skip the run: ``{"rows": 100, "per_class": 10}``.
         max_bad_rows: Share of unreadable rows that is still let through (they are counted).
@@ -51,6 +52,7 @@ class IngestOperator(StepOperator):
         delimiter: Any = UNSET,
         encoding: Any = UNSET,
         split: Any = UNSET,
+        on_event: Any = UNSET,
         holdout: Any = UNSET,
         minimum: Any = UNSET,
         max_bad_rows: Any = UNSET,
@@ -69,6 +71,7 @@ class IngestOperator(StepOperator):
             delimiter=delimiter,
             encoding=encoding,
             split=split,
+            on_event=on_event,
             holdout=holdout,
             minimum=minimum,
             max_bad_rows=max_bad_rows,

@@ -9,7 +9,6 @@ from edgewright.errors import ConfigError, Fault, SpecError
 from edgewright.spec.arguments import DAG_ARGUMENTS, REFUSED_DAG_ARGUMENTS, read_arguments
 from edgewright.spec.code import check_operator
 from edgewright.spec.compose import KEYS, Composed, compose
-from edgewright.spec.events import read_triggers
 from edgewright.spec.faults import Faults
 from edgewright.spec.graph import order_tasks
 from edgewright.spec.groups import Entries
@@ -20,6 +19,7 @@ from edgewright.spec.pipeline import Group, Pipeline, Task
 from edgewright.spec.profiles import read_profiles
 from edgewright.spec.schedule import read_schedule
 from edgewright.spec.tasks import TaskReader
+from edgewright.spec.triggers import read_triggers
 from edgewright.spec.values import Values
 
 #: The address in ``$schema`` of our own documents; documents of Airflow's own grammar name theirs.

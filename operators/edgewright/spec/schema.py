@@ -12,7 +12,6 @@ from typing import Any
 from edgewright.spec import arguments
 from edgewright.spec.arguments import DAG_ARGUMENTS, STEP_ARGUMENTS, TASK_ARGUMENTS, Integer, OneOf
 from edgewright.spec.descriptions import DAG, TASK
-from edgewright.spec.events import TRIGGERS
 from edgewright.spec.load import SCHEMA, SCHEMAS
 from edgewright.spec.notify import MOMENTS, NOTICES
 from edgewright.spec.profiles import Profile
@@ -20,6 +19,7 @@ from edgewright.spec.schedule import PRESETS
 from edgewright.spec.schema_parts import Json, asset, best_of, condition, for_each, grammar, group, mapping, param
 from edgewright.spec.steps import STEPS, StepSpec
 from edgewright.spec.steps.base import StepConfig
+from edgewright.spec.triggers import TRIGGERS
 
 _ID = r"^[\w.-]+$"
 _DOTTED = r"^[^\W\d]\w*(\.[^\W\d]\w*)+$"

@@ -76,6 +76,7 @@ class StepRequest(BaseModel):
         registered_model: Name that the pipeline publishes under, if it does.
         cache: ``use`` results of earlier runs, ``refresh`` them, or leave the cache ``off``.
         image: Digest of the container image, where there is one.
+        batch: Key of the document in the store that says which batches of events started the run.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -92,6 +93,7 @@ class StepRequest(BaseModel):
     registered_model: str | None = None
     cache: Literal["use", "refresh", "off"] = "use"
     image: str | None = None
+    batch: str | None = None
 
 
 class CacheInfo(BaseModel):

@@ -18,6 +18,7 @@ from edgewright.spec.steps.ingest import IngestConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import DatasetWriter, reference_meta
+from edgewright.steps.event_rows import Events
 from edgewright.steps.hashes import HashSet, row_hashes
 from edgewright.steps.sources import obtain, shown
 from edgewright.steps.split import Splitter
@@ -26,36 +27,106 @@ from edgewright.steps.tables import Table, open_table, read_all
 
 
 def run(config: IngestConfig, context: StepContext) -> StepOutput:
-    """Read the source, divide it, store it.
+    """Read the source and the events of the run, divide them, store them.
 
     Raises:
         DataError: the source is not there or cannot be read, or its contents do not fit.
         Unavailable: a server does not answer.
-        Skipped: there are fewer rows than ``minimum`` asks for.
+        Skipped: there are fewer rows than ``minimum`` asks for; the run's batches then wait for the next run.
     """
-    path = obtain(config.source, context, "source")
-    table = open_table(path, shown(config.source), config)
+    events = Events.of(config, context)
+    try:
+        return _ingest(config, events, context)
+    except Skipped as reason:
+        events.put_back(context, reason.message)
+        raise
+
+
+def _ingest(config: IngestConfig, events: Events, context: StepContext) -> StepOutput:
     spool = Spool(context.scratch / "rows.arrow")
     splitter = Splitter(config.split, config.label) if config.split else None
-    rows = _first_pass(table, spool, splitter, config, context)
+    table, from_source = _read_source(config, events, spool, splitter, context)
+    rows = from_source + _add_events(events, table, spool, splitter, context)
+    spool.close()
+    if splitter is not None:
+        splitter.decide()
     source: dict[str, Any] = describe(table)
+    if events.batches:
+        source["events"] = events.describe()
     holdout = _read_holdout(config, table, context, source)
     folder = context.folder("dataset")
     writer = DatasetWriter(folder, table.columns, config.label, source)
-    _second_pass(spool, splitter, holdout, writer, rows, context)
+    repeated = _second_pass(spool, splitter, holdout, writer, (from_source, rows), context)
     manifest = writer.close()
-    _check_parts(manifest, config)
     _check_minimum(manifest, config)
-    notes = [f"{rows:,} rows, {len(table.columns)} columns from {table.shown}: {_parts(manifest)}"]
-    if table.bad_count:
-        notes.append(f"{table.bad_count:,} unreadable rows were left out, such as {_examples(table)}")
+    _check_parts(manifest, config, skip=bool(events.own))
+    notes = _notes(table, rows, events, repeated, manifest)
     for note in notes:
         context.note("%s", note)
     return StepOutput(
         outputs={"dataset": context.put(folder, "dataset", reference_meta(manifest))},
-        metrics={"rows": manifest["rows"], "bytes": table.size, "bad_rows": table.bad_count},
+        metrics={"rows": manifest["rows"], "bytes": table.size, "bad_rows": table.bad_count}
+        | ({"messages": events.messages} if events.batches else {}),
         notes=notes,
     )
+
+
+def _notes(table: Table, rows: int, events: Events, repeated: int, manifest: dict[str, Any]) -> list[str]:
+    notes = [f"{rows:,} rows, {len(table.columns)} columns from {table.shown}: {_parts(manifest)}"]
+    if events.batches:
+        notes.append(f"{events.messages:,} of them are messages of {len(events.batches)} batches")
+    if repeated:
+        notes.append(f"{repeated:,} messages stand in the holdout and were left out")
+    if table.bad_count:
+        notes.append(f"{table.bad_count:,} unreadable rows were left out, such as {_examples(table)}")
+    return notes
+
+
+def _read_source(
+    config: IngestConfig, events: Events, spool: Spool, splitter: Splitter | None, context: StepContext
+) -> tuple[Table, int]:
+    """Read the source's rows, or only its columns where events stand alone; return it, and how many rows it gave.
+
+    A column of whole numbers in which events have decimal ones is read as numbers.
+    """
+    path = obtain(config.source, context, "source")
+    alone = config.on_event == "replace" and bool(events.own)
+    table = open_table(path, shown(config.source), config)
+    while True:
+        rows = _peek(table) if alone else _first_pass(table, spool, splitter, config, context)
+        decimal = events.decimal_columns(table.columns, context) if events.batches else []
+        if not decimal:
+            return table, rows
+        types = {**config.types, **dict.fromkeys(decimal, "number")}
+        table = open_table(path, shown(config.source), config.model_copy(update={"types": types}))
+        spool.restart()
+        if splitter is not None:
+            splitter.restart()
+
+
+def _peek(table: Table) -> int:
+    """Find a table's columns and types from its beginning."""
+    if next((batch for batch in read_all(table) if batch is not None), None) is None:
+        raise DataError("there is a header and no row, so the types of its columns are not known", where=table.shown)
+    return 0
+
+
+def _add_events(events: Events, table: Table, spool: Spool, splitter: Splitter | None, context: StepContext) -> int:
+    """Add the messages of a run as rows with the source's columns; return how many there are."""
+    if not events.batches:
+        return 0
+    path = events.write(context.scratch / "events.jsonl", table.columns, context)
+    names = [name for name, _ in table.columns]
+    given = {"columns": names, "format": "jsonl", "compression": "none", "types": {}, "max_bad_rows": 0.0}
+    config = table.config.model_copy(update=given)
+    rows = Spool(context.scratch / "events.arrow")
+    count = _first_pass(open_table(path, "events", config, dict(table.columns)), rows, None, config, context)
+    rows.close()
+    for batch in rows.read():
+        if splitter is not None:
+            splitter.count(batch, row_hashes(batch, splitter.seed))
+        spool.write(batch)
+    return count
 
 
 def describe(table: Table) -> dict[str, Any]:
@@ -81,12 +152,9 @@ def _first_pass(
         spool.write(batch)
         rows += batch.num_rows
         context.progress(f"{rows:,} rows read", min(table.done, table.size), table.size, "bytes")
-    spool.close()
     _check_bad_rows(table, rows, config)
     if rows == 0:
         raise DataError("there is a header and no row", where=table.shown)
-    if splitter is not None:
-        splitter.decide()
     return rows
 
 
@@ -125,6 +193,7 @@ def _read_holdout(config: IngestConfig, main: Table, context: StepContext, sourc
     table = open_table(path, shown(config.holdout), config.model_copy(update={"columns": names}), dict(main.columns))
     spool = Spool(context.scratch / "holdout.arrow")
     rows = _first_pass(table, spool, None, config, context)
+    spool.close()
     if rows == 0:
         raise DataError("the holdout has no row", where=table.shown)
     source["holdout"] = describe(table)
@@ -136,24 +205,31 @@ def _second_pass(
     splitter: Splitter | None,
     holdout: Spool | None,
     writer: DatasetWriter,
-    rows: int,
+    rows: tuple[int, int],
     context: StepContext,
-) -> None:
+) -> int:
+    """Divide the rows; ``rows`` counts those of the source and all. Return how many messages the holdout has."""
     known = HashSet(row_hashes(batch) for batch in holdout.read()) if holdout else None
-    done = 0
-    for batch in spool.read():
-        if known is not None:
+    done = repeated = 0
+    for whole in spool.read():
+        batch = whole
+        if known is not None and done < rows[0]:
             _refuse_leaks(batch, known, done)
+        elif known is not None:
+            # who sends messages cannot mend them any more, and they must not stop every later run
+            batch = batch.filter(pa.array(~known.contains(row_hashes(batch))))
+            repeated += whole.num_rows - batch.num_rows
         if splitter is None:
             writer.write("train", batch)
         else:
             test = pa.array(splitter.is_test(batch, row_hashes(batch, splitter.seed)))
             writer.write("train", batch.filter(pc.invert(test)))
             writer.write("test", batch.filter(test))
-        done += batch.num_rows
-        context.progress("rows written", done, rows)
+        done += whole.num_rows
+        context.progress("rows written", done, rows[1])
     for batch in holdout.read() if holdout else ():
         writer.write("holdout", batch)
+    return repeated
 
 
 def _refuse_leaks(batch: pa.RecordBatch, known: HashSet, before: int) -> None:
@@ -167,10 +243,12 @@ def _refuse_leaks(batch: pa.RecordBatch, known: HashSet, before: int) -> None:
         )
 
 
-def _check_parts(manifest: dict[str, Any], config: IngestConfig) -> None:
-    """Refuse a split that leaves a part without rows: later steps could say less about it."""
-    for part in ("train", "test") if config.split else ():
+def _check_parts(manifest: dict[str, Any], config: IngestConfig, *, skip: bool) -> None:
+    """Refuse a split that leaves a part without rows: later steps could say less about it. More events may mend it."""
+    for part in ("train", "test") if config.split else ("train",):
         if part not in manifest["parts"]:
+            if skip:
+                raise Skipped(f"no row of {manifest['rows']} went to the part {part}: too few for this split")
             raise DataError(
                 f"split: no row of {manifest['rows']} went to the part {part}",
                 where=shown(config.source),

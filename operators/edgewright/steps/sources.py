@@ -17,6 +17,7 @@ from edgewright.errors import DataError, EdgewrightError, Unavailable
 from edgewright.spec.steps.ingest import IngestConfig
 from edgewright.steps.connections import object_store_options
 from edgewright.steps.context import StepContext
+from edgewright.steps.event_rows import Events
 
 _BLOCK = 1 << 20
 _TRIES = 4
@@ -41,6 +42,9 @@ def state(config: IngestConfig, context: StepContext) -> dict[str, Any] | None:
         if identity is None:
             return None
         found[name] = identity
+    events = Events.of(config, context)
+    if events.batches:
+        found["events"] = events.state()
     return found
 
 

@@ -66,6 +66,13 @@ class IngestConfig(StepConfig):
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     encoding: str = "utf-8"
     split: Split | None = None
+    on_event: Annotated[
+        Literal["ignore", "replace", "append"],
+        Field(
+            description="What a batch of events does to the source: nothing, stands alone, or is added to it with all "
+            "batches of earlier runs that ended well."
+        ),
+    ] = "ignore"
     holdout: Annotated[Source | None, Field(description="Second source whose rows become the part holdout.")] = None
     minimum: Minimum = Minimum()
     max_bad_rows: Annotated[

@@ -1,0 +1,224 @@
+"""``triggers:``: the event sources that start a pipeline."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from edgewright.spec.arguments import Invalid, duration
+from edgewright.spec.faults import Faults, listing
+from edgewright.spec.step_config import check_model
+from edgewright.spec.steps.base import EntryPoint, StepConfig
+
+TOPIC_PATTERN = r"^([A-Za-z0-9._-]{1,249}|\^.+)$"
+
+
+def _check_duration(value: Any) -> Any:
+    try:
+        duration(value)
+    except Invalid:
+        raise ValueError("must be a duration") from None
+    return value
+
+
+def _check_topic(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("^"):
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+    elif isinstance(value, str) and not re.match(TOPIC_PATTERN, value):
+        raise ValueError("must be letters, digits, ., _ and - (a pattern begins with ^)")
+    return value
+
+
+def _check_start(value: Any) -> Any:
+    if isinstance(value, str) and value not in ("latest", "earliest"):
+        try:
+            datetime.datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("must be latest, earliest, or a date such as 2026-01-01") from None
+    return value.isoformat() if isinstance(value, (datetime.date, datetime.datetime)) else value
+
+
+Duration = Annotated[
+    str | int | float,
+    BeforeValidator(_check_duration),
+    Field(description='Seconds, "5m", "1h30m" or ISO 8601 such as "PT5M".', examples=["60s", "5m"]),
+]
+Topic = Annotated[
+    str,
+    BeforeValidator(_check_topic),
+    Field(min_length=1, pattern=TOPIC_PATTERN, description="Name of a topic; one that begins with ^ is a pattern."),
+]
+Order = Annotated[
+    Literal["any", "strict"],
+    Field(description="strict: a batch starts only when the one before it has ended well. Default: any."),
+]
+Cooldown = Annotated[
+    Duration | None,
+    Field(description="At least so long between two starts; then all that waits starts together."),
+]
+
+
+def seconds(value: Any) -> float:
+    """Return a duration of a document in seconds; 0 for ``None``."""
+    return 0.0 if value is None else duration(value).total_seconds()
+
+
+class KafkaBatch(StepConfig):
+    """When what has come in becomes a batch: at the first of both limits."""
+
+    max_messages: Annotated[int, Field(ge=1, le=1_000_000, description="Messages that fill a batch.")] = 500
+    max_wait: Duration = "60s"
+
+
+class ObjectsBatch(StepConfig):
+    """When what has come in becomes a batch: with so many objects, or when the first has waited so long."""
+
+    min_objects: Annotated[int, Field(ge=1, le=100_000, description="Objects that fill a batch.")] = 1
+    max_wait: Duration = "60s"
+
+
+class Trigger(StepConfig):
+    """What every event source has."""
+
+    connection: Annotated[str | None, Field(description="Airflow connection.")] = None
+    cooldown: Cooldown = None
+    reply: Annotated[Topic | None, Field(description="Topic that gets a message when a run of a batch has ended.")] = (
+        None
+    )
+
+
+class KafkaTrigger(Trigger):
+    """Messages of a Kafka topic start the pipeline."""
+
+    topic: Annotated[
+        Topic | Annotated[list[Topic], Field(min_length=1)],
+        Field(description="Name of the topic, a list of names, or a pattern that begins with ^."),
+    ]
+    connection: Annotated[str, Field(min_length=1, description="Airflow connection of the type kafka.")] = (
+        "kafka_default"
+    )
+    format: Annotated[
+        Literal["json", "avro", "text", "bytes"], Field(description="What a message holds; avro needs a registry.")
+    ] = "json"
+    schema_: Annotated[
+        EntryPoint | None,
+        Field(alias="schema", description="pandera schema; messages that do not fit go to the dead letters."),
+    ] = None
+    key: Annotated[
+        str | None, Field(min_length=1, description="Field by which messages of a batch are the same; the last counts.")
+    ] = None
+    batch: KafkaBatch = KafkaBatch()
+    per_message: Annotated[bool, Field(description="Each message is a batch of its own.")] = False
+    start: Annotated[
+        str,
+        BeforeValidator(_check_start),
+        Field(description="Where to begin the first time: latest, earliest, or a date.", examples=["earliest"]),
+    ] = "latest"
+    dead_letters: Annotated[Topic | None, Field(description="Topic for messages that cannot be read.")] = None
+    order: Order = "any"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> KafkaTrigger:
+        if self.per_message and "batch" in self.model_fields_set:
+            raise ValueError("per_message and batch exclude each other")
+        if self.format in ("text", "bytes") and (self.schema_ or self.key):
+            raise ValueError(f"schema and key need messages with fields, not format: {self.format}")
+        for name in ("reply", "dead_letters"):
+            topic = getattr(self, name)
+            if topic is not None and (topic.startswith("^") or topic in self.topics):
+                raise ValueError(f"{name} must be one topic, and none that the trigger reads")
+        return self
+
+    @property
+    def topics(self) -> list[str]:
+        """The topics and patterns, in the document's order."""
+        return [self.topic] if isinstance(self.topic, str) else list(self.topic)
+
+
+class Marker(StepConfig):
+    """A file that says that its folder is complete."""
+
+    marker: Annotated[str, Field(min_length=1, description="Name of the file, such as _SUCCESS.")]
+
+
+class ObjectsTrigger(Trigger):
+    """Objects that land in a bucket or folder start the pipeline."""
+
+    uri: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="s3:// or file:// address; the last part is a pattern.",
+            examples=["s3://raw/bracelet/*.csv"],
+        ),
+    ]
+    batch: ObjectsBatch = ObjectsBatch()
+    when: Annotated[
+        Literal["closed"] | Marker,
+        Field(description="closed: as soon as an object is whole; or {marker: NAME}: as soon as its folder has that."),
+    ] = "closed"
+    order: Annotated[Literal["key", "time"], Field(description="By which the objects of a batch are ordered.")] = "key"
+    every: Annotated[Duration, Field(description="Time between two looks.")] = "10s"
+
+
+class RegistryTrigger(Trigger):
+    """A new version of a registered model, or an alias that moves, starts the pipeline."""
+
+    model: Annotated[str, Field(min_length=1, description='Name of the model; "*" stands for any letters.')] = "*"
+    tag: Annotated[dict[str, str], Field(description="Tags that the version must have.")] = {}
+    alias: Annotated[str | None, Field(min_length=1, description="Alias that must point to the version.")] = None
+    every: Annotated[Duration, Field(description="Time between two looks.")] = "15s"
+
+
+#: Models by the name in ``triggers:``.
+TRIGGERS: dict[str, type[Trigger]] = {"kafka": KafkaTrigger, "objects": ObjectsTrigger, "registry": RegistryTrigger}
+
+
+def source_id(kind: str, config: Mapping[str, Any]) -> str:
+    """Return the name under which a source's batches are kept: it follows from what is listened to.
+
+    Args:
+        kind: ``kafka``, ``objects`` or ``registry``.
+        config: The trigger as in the document.
+    """
+    named = {"kafka": "topic", "objects": "uri", "registry": "model"}[kind]
+    value = config.get(named, "*")
+    text = "-".join(value) if isinstance(value, list) else str(value)
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()[:80]
+    return f"{kind}-{slug or 'any'}"
+
+
+def read_triggers(value: Any, faults: Faults) -> tuple[dict[str, Any], ...]:
+    """Return the event sources, after noting what is wrong with them."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        faults.add(("triggers",), "must be a list", allowed="[{kafka: {topic: NAME}}]", code="type")
+        return ()
+    seen: dict[str, int] = {}
+    for index, entry in enumerate(value):
+        place = ("triggers", index)
+        if not isinstance(entry, dict) or len(entry) != 1:
+            faults.add(place, "a trigger is one event source", allowed=f"one of {listing(TRIGGERS)}", code="type")
+            continue
+        ((kind, config),) = entry.items()
+        if kind not in TRIGGERS:
+            faults.unknown_key((*place, kind), TRIGGERS, "event source")
+            continue
+        before = len(faults.found)
+        check_model(TRIGGERS[kind], config, (*place, kind), faults)
+        if len(faults.found) == before and (first := seen.setdefault(source_id(kind, config), index)) != index:
+            faults.add(
+                place,
+                f"listens to the same as triggers[{first}]",
+                allowed="join them, or listen to something else",
+                code="value",
+            )
+    return tuple(entry for entry in value if isinstance(entry, dict))

@@ -1,0 +1,122 @@
+"""Rows of events for ``ingest``: the batches that a run takes, as JSON lines with the columns of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgewright.artifacts.digest import digest_json
+from edgewright.errors import DamagedArtifact, DataError
+from edgewright.spec.steps.ingest import IngestConfig
+from edgewright.steps.context import StepContext
+from edgewright.streams.batches import Batch
+from edgewright.streams.takes import Take, batches_of, put_back, take
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+#: Names of batches that a manifest lists.
+_NAMED = 100
+
+
+@dataclass(frozen=True)
+class Events:
+    """What a run takes of events.
+
+    Attributes:
+        own: Batches that started this run, and those that waited for it.
+        grown: Batches of earlier runs.
+    """
+
+    own: list[Batch] = field(default_factory=list)
+    grown: list[Batch] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, config: IngestConfig, context: StepContext) -> Events:
+        """Return what the run of a context takes.
+
+        Raises:
+            Skipped: another run has taken its batches.
+        """
+        request = context.request
+        if config.on_event == "ignore" or (config.on_event == "replace" and request.batch is None):
+            return cls()
+        found: Take = take(
+            context.store, request.identity.dag_id, request.identity.run_id, request.batch,
+            growing=config.on_event == "append",
+        )  # fmt: skip
+        dag_id = request.identity.dag_id
+        return cls(batches_of(context.store, dag_id, found.own), batches_of(context.store, dag_id, found.grown))
+
+    @property
+    def batches(self) -> list[Batch]:
+        """All of them, earlier ones first."""
+        return [*self.grown, *self.own]
+
+    @property
+    def messages(self) -> int:
+        """Messages of all batches."""
+        return sum(batch.messages for batch in self.batches)
+
+    def state(self) -> dict[str, Any]:
+        """Return what identifies them."""
+        return {"own": [batch.sha256 for batch in self.own], "grown": [batch.sha256 for batch in self.grown]}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a dataset's manifest says of them."""
+        names = [batch.name for batch in self.batches]
+        return {
+            "batches": len(names),
+            "messages": self.messages,
+            "own": [batch.name for batch in self.own][:_NAMED],
+            "sha256": digest_json([batch.sha256 for batch in self.batches]),
+        }
+
+    def put_back(self, context: StepContext, reason: str) -> None:
+        """Let this run's batches wait for the next one."""
+        identity = context.request.identity
+        put_back(context.store, identity.dag_id, identity.run_id, reason)
+
+    # -- rows --------------------------------------------------------------------------------------------------
+
+    def write(self, path: Path, columns: list[tuple[str, str]], context: StepContext) -> Path:
+        """Write the payloads as JSON lines.
+
+        Args:
+            path: Where to.
+            columns: ``(name, type)`` of each column; a field that a message lacks is missing there.
+            context: The step.
+        """
+        whole = [name for name, kind in columns if kind == "integer"]
+        with path.open("wb") as file:
+            for value in self._values(context):
+                row = {name: value.get(name) for name, _ in columns}
+                for name in whole:
+                    if isinstance(found := row[name], float):
+                        row[name] = int(found)  # 63.0 is a whole number, and JSON's writers do not tell
+                file.write(_encode(row) + b"\n")
+        return path
+
+    def decimal_columns(self, columns: list[tuple[str, str]], context: StepContext) -> list[str]:
+        """Return the columns of whole numbers in which events have decimal ones."""
+        whole = {name for name, kind in columns if kind == "integer"}
+        found: set[str] = set()
+        for value in self._values(context):
+            found |= {n for n in whole if isinstance(value.get(n), float) and not value[n].is_integer()}
+        return sorted(found)
+
+    def _values(self, context: StepContext) -> Iterator[dict[str, Any]]:
+        for batch in self.batches:
+            count = 0
+            with context.store.open(batch.data) as file:
+                for line in file:
+                    count += 1
+                    value = _decode(line)["value"]
+                    if not isinstance(value, dict):
+                        raise DataError(f"message {count} is no object", where=batch.name)
+                    yield value
+            if count != batch.messages:
+                raise DamagedArtifact(f"it has {count} messages, not {batch.messages}", where=batch.data)

@@ -1,0 +1,123 @@
+"""Airflow's event triggers of our event sources: they run in the triggerer for as long as their pipeline exists.
+
+Delivery: what is received is a batch in the artifact store before an event is sent, so an event that is lost, folded
+with others or late (facts of Airflow 3.3) loses nothing: the companion Dag reads the store. Several triggerers may run
+the same trigger; each message is in one batch all the same. While a source is away this waits, and says so in the
+triggerer's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from airflow.sdk import BaseHook
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from edgewright.artifacts import ArtifactStore
+from edgewright.errors import EdgewrightError
+from edgewright.installation import Installation
+from edgewright.spec.triggers import TRIGGERS, seconds
+from edgewright.streams.batches import Batch, BatchLog
+
+log = logging.getLogger("edgewright.triggers")
+#: Seconds before a source that failed is opened again.
+PAUSE = 15.0
+
+
+class Source(Protocol):
+    """What brings batches."""
+
+    def poll(self, timeout: float = 1.0) -> Batch | None:
+        """Wait for a batch at most so many seconds."""
+
+    def close(self) -> None:
+        """Let go."""
+
+
+class BatchTrigger(BaseEventTrigger):
+    """Runs one event source of one pipeline.
+
+    Args:
+        dag_id: The pipeline.
+        source: Name of the source.
+        kind: ``kafka``, ``objects`` or ``registry``.
+        config: The trigger as in the document.
+    """
+
+    def __init__(self, dag_id: str, source: str, kind: str, config: dict[str, Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.dag_id = dag_id
+        self.source = source
+        self.kind = kind
+        self.config = config
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger again."""
+        kwargs = {"dag_id": self.dag_id, "source": self.source, "kind": self.kind, "config": self.config}
+        return f"{type(self).__module__}.{type(self).__name__}", kwargs
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield an event for each batch that was stored; never ends by itself."""
+        while True:
+            try:
+                async for event in self._events():
+                    yield event
+            except (EdgewrightError, OSError) as error:
+                log.error("%s of %s: %s", self.source, self.dag_id, error)
+            except Exception:
+                log.exception("%s of %s failed and is opened again", self.source, self.dag_id)
+            await asyncio.sleep(PAUSE)
+
+    async def _events(self) -> AsyncIterator[TriggerEvent]:
+        settings = await self._settings()
+        loop = asyncio.get_running_loop()
+        # a thread of its own: Airflow's shared one makes idle consumers wait for each other
+        with ThreadPoolExecutor(1, thread_name_prefix=f"edgewright-{self.source}") as thread:
+            batches = await loop.run_in_executor(thread, self._batches)
+            source: Source = await loop.run_in_executor(thread, self._open, batches, settings)
+            cooldown = seconds(self.config.get("cooldown"))
+            nudge_at = loop.time() + cooldown
+            try:
+                while True:
+                    batch = await loop.run_in_executor(thread, source.poll, 1.0)
+                    if batch is not None:
+                        log.info("%s: batch %s, %d messages", self.source, batch.name, batch.messages)
+                    late = bool(cooldown) and loop.time() > nudge_at
+                    if (batch is not None and batch.messages) or (late and await self._waits(loop, thread, batches)):
+                        nudge_at = loop.time() + cooldown
+                        payload = {"source": self.source, "batch": batch.name if batch else None}
+                        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+            finally:
+                with contextlib.suppress(Exception):
+                    thread.submit(source.close)
+
+    @staticmethod
+    async def _waits(loop: asyncio.AbstractEventLoop, thread: ThreadPoolExecutor, batches: BatchLog) -> bool:
+        """Whether batches wait for the end of a cooldown."""
+        return await loop.run_in_executor(thread, lambda: next(iter(batches.pending()), None)) is not None
+
+    def _batches(self) -> BatchLog:
+        return BatchLog(ArtifactStore(Installation.load().store), self.dag_id, self.source)
+
+    async def _settings(self) -> dict[str, Any]:
+        """Return what the source's connection says."""
+        model = TRIGGERS[self.kind].model_validate(self.config)
+        if model.connection is None:
+            return {}
+        connection = await sync_to_async(BaseHook.get_connection)(model.connection)
+        extra: dict[str, Any] = connection.extra_dejson
+        if self.kind == "kafka":
+            return extra
+        return {"login": connection.login, "password": connection.password, "extra": extra}
+
+    def _open(self, batches: BatchLog, settings: dict[str, Any]) -> Source:
+        from edgewright.streams.sources import open_source
+
+        opened: Source = open_source(self.kind, self.config, batches, settings)
+        return opened

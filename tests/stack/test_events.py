@@ -1,0 +1,119 @@
+"""Messages of a real broker start runs of a real Airflow: one run a batch, each message in one dataset."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from confluent_kafka import Consumer, Producer
+from stack_support import ROOT, Stack
+
+from edgewright.artifacts import ArtifactStore
+from edgewright.cli.dev.kafka import KafkaServer
+from edgewright.streams.batches import BatchLog
+
+pytestmark = [pytest.mark.stack, pytest.mark.airflow]
+DAG, SOURCE = "bracelet-stream", "kafka-bracelet-labelled"
+MESSAGES = (ROOT / "dags" / "bracelet-stream" / "messages.jsonl").read_text().splitlines()
+
+
+def wait_for(what: Callable[[], Any], seconds: float, reason: str) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, reason
+        time.sleep(1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack, kafka: KafkaServer) -> httpx.Client:
+    """The stack with the example, and a connection to the broker."""
+    api = stack.airflow()
+    extra = {"bootstrap.servers": kafka.bootstrap, "topic.metadata.refresh.interval.ms": 1000}
+    connection = {"connection_id": "kafka_default", "conn_type": "kafka", "extra": json.dumps(extra)}
+    api.post("/api/v2/connections", json=connection).raise_for_status()
+    shutil.copytree(ROOT / "dags" / DAG, stack.dags / DAG, ignore=shutil.ignore_patterns("__pycache__"))
+    wait_for(lambda: api.get(f"/api/v2/dags/{DAG}__events").is_success, 60, "there is no companion Dag")
+    return api
+
+
+@pytest.fixture
+def log(stack: Stack) -> BatchLog:
+    return BatchLog(ArtifactStore(stack.home / "store"), DAG, SOURCE)
+
+
+def send(kafka: KafkaServer, lines: list[str]) -> None:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for line in lines:
+        producer.produce("bracelet-labelled", line.encode())
+    assert producer.flush(20) == 0
+
+
+def states(log: BatchLog) -> list[str]:
+    head = log.head()
+    return [log.state(number) for number in range(1, (head.number if head else 0) + 1)]
+
+
+def messages_done(log: BatchLog) -> int:
+    return sum(b.messages for n in log.numbers("done") if (b := log.read(n)))
+
+
+def runs(api: httpx.Client) -> dict[str, str]:
+    answer = api.get(f"/api/v2/dags/{DAG}/dagRuns", params={"limit": 100}).json()
+    return {run["dag_run_id"]: run["state"] for run in answer["dag_runs"]}
+
+
+def replies(kafka: KafkaServer, count: int) -> list[dict[str, Any]]:
+    settings = {"bootstrap.servers": kafka.bootstrap, "group.id": "reads", "auto.offset.reset": "earliest"}
+    consumer = Consumer(settings)
+    consumer.subscribe(["bracelet-done"])
+    found: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 30
+    while len(found) < count and time.monotonic() < deadline:
+        found += [json.loads(m.value()) for m in consumer.consume(10, 1.0) if m.error() is None]
+    consumer.close()
+    return found
+
+
+def test_messages_become_runs_that_train_on_them(
+    api: httpx.Client, kafka: KafkaServer, stack: Stack, log: BatchLog
+) -> None:
+    send(kafka, [*MESSAGES[:40], "{no JSON"])
+    wait_for(lambda: messages_done(log) == 40, 240, f"batches are {states(log)}")
+    wait_for(lambda: set(runs(api).values()) == {"success"}, 60, "a run has not ended well")
+    found = runs(api)
+    claimed = [log.claimed_by(b) for n in log.numbers("done") if (b := log.read(n))]
+    assert sorted(found) == sorted(name for name in claimed if name)
+    last = replies(kafka, len(found))
+    assert {reply["run_id"] for reply in last} == set(found)
+    assert {reply["state"] for reply in last} == {"success"}
+    assert sum(reply["messages"] for reply in last) == 40
+    rows = [reply["metrics"]["data"]["rows"] for reply in last]
+    assert max(rows) == 127 + 40 + 76  # the source, every message, the holdout
+
+
+def test_batches_wait_while_the_pipeline_is_paused(
+    api: httpx.Client, kafka: KafkaServer, stack: Stack, log: BatchLog
+) -> None:
+    before = len(runs(api))
+    api.patch(f"/api/v2/dags/{DAG}", json={"is_paused": True}).raise_for_status()
+    send(kafka, MESSAGES[40:60])
+    wait_for(lambda: "pending" in states(log), 60, f"batches are {states(log)}")
+    time.sleep(4)
+    assert len(runs(api)) == before
+    api.patch(f"/api/v2/dags/{DAG}", json={"is_paused": False}).raise_for_status()
+    api.post(f"/api/v2/dags/{DAG}__events/dagRuns", json={"logical_date": None}).raise_for_status()
+    wait_for(lambda: messages_done(log) == 60, 180, f"batches are {states(log)}")
+
+
+def test_the_command_shows_them(stack: Stack, log: BatchLog) -> None:
+    shown = json.loads(stack.run("events", "list", DAG, "--json").stdout)["batches"]
+    assert {row["state"] for row in shown if row["messages"]} == {"done"}
+    assert sum(row["rejected"] for row in shown) == 1
+    name = next(row["name"] for row in shown if row["rejected"])
+    assert "no JSON" in stack.run("events", "show", DAG, name).stdout
