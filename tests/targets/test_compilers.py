@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import shutil
+import subprocess
 import tarfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,11 @@ import pytest
 from support.models import Workplace
 
 from edgewright.artifacts import ArtifactRef
-from edgewright.errors import GateFailed
+from edgewright.errors import GateFailed, UserFault
 from edgewright.steps.execute import execute
 from edgewright.steps.models import load_model, read_document
+from edgewright.targets.base import find_target
+from edgewright.targets.environments import environment_python
 
 pytestmark = pytest.mark.slow
 
@@ -124,3 +129,50 @@ def test_vitis_ai(trained: Trained, style: str, zeros: list[str], caplog: pytest
     assert (folder / "core.onnx").exists()
     assert load_model(folder).scores(rows.head(3)).shape == (3, 2)
     assert again(place, **config) == result.outputs["model"].sha256
+
+
+def test_tvm_for_aarch64(trained: Trained) -> None:
+    place, data, model = trained
+    config = {"model": model, "data": data, "target": "tvm-aarch64", "options": {"features": ["+neon"]}}
+    result = place.run("quantize", **config)
+    folder = place.store.fetch(result.outputs["model"])
+    library = (folder / "model.so").read_bytes()
+    assert library[:5] == b"\x7fELF\x02"
+    assert int.from_bytes(library[18:20], "little") == 183  # EM_AARCH64 of the ELF header
+    assert again(place, **config) == result.outputs["model"].sha256
+    verified = read_document(folder).verified
+    if platform.machine() == "aarch64":
+        assert result.metrics["agreement"] == 1
+    else:
+        assert "no AArch64" in verified["unverified"]
+        assert verified["checks"]["twin_of_this_processor"]["max_difference"] < 1e-3
+        assert result.metrics["verified"] == 0
+        with pytest.raises(GateFailed, match="verified"):
+            place.run("quantize", "strict", **config, gates={"verified": True})
+        passed = place.run("quantize", "loose", **config, gates={"accuracy_drop": "<= 0"})
+        assert passed.gates[0].note == f"not run here: {verified['unverified']}"
+
+
+def test_litert_runs_a_file_of_the_users(tmp_path: Path) -> None:
+    place = Workplace(tmp_path)
+    place.model_py(CODE.replace("SimpleImputer(), StandardScaler(), ", ""))
+    data = place.dataset({"train": table(400, 1).fillna(0), "test": table(100, 2).fillna(0)}, "y")
+    model = place.run("train", data=data, entry="model.py:fit").outputs["model"]
+    network = load_model(place.store.fetch(model)).estimator.steps[-1][1]  # type: ignore[attr-defined]
+    weights, biases = list(network.coefs_), list(network.intercepts_)
+    # one sigmoid of a logit is a softmax over nothing and that logit
+    weights[-1], biases[-1] = np.hstack([weights[-1] * 0, weights[-1]]), np.concatenate([biases[-1] * 0, biases[-1]])
+    arrays = {f"{kind}{n}": a for kind, part in (("w", weights), ("b", biases)) for n, a in enumerate(part)}
+    np.savez(tmp_path / "weights.npz", **arrays)
+    python = environment_python(find_target("litert"))
+    script = Path(__file__).parents[1] / "support" / "tflite.py"
+    file = place.code / "model.tflite"
+    subprocess.run([python, script, tmp_path / "weights.npz", file], check=True, capture_output=True)
+    config = {"model": model, "data": data, "target": "litert", "options": {"file": file.name, "output": "logits"}}
+    config["gates"] = {"verified": True, "agreement": "== 1", "sqnr_db": ">= 60"}
+    result = place.run("quantize", **config)
+    assert read_document(place.store.fetch(result.outputs["model"])).verified["runtime"] == "LiteRT on CPU"
+    assert place.run("quantize", "cached", **config).cache.hit
+    file.write_bytes(b"other")
+    with pytest.raises(UserFault, match="LiteRT cannot load"):
+        place.run("quantize", "changed", **config)

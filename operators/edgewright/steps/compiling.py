@@ -46,6 +46,8 @@ def make_variant(
     job = Job(exported.data, calibration, options, context.folder("compile"))
     if target.core:
         return _make_core(target, job, exported, rows)
+    if target.environment:
+        return _make_whole(target, job, exported, rows)
     started = time.perf_counter()
     compiled = compile_for(target, job)
     variant = _variant(target, exported.document, compiled, time.perf_counter() - started)
@@ -86,7 +88,7 @@ def _variant(target: Target, exported: ModelDocument, compiled: Compiled, second
 
 def _told(target: Target, exported: ModelDocument) -> dict[str, Any]:
     """Return what the float model's details say of every variant; its nodes are not those of a compiled one."""
-    return {k: v for k, v in exported.details.items() if not target.core or k not in ("nodes", "opsets")}
+    return {k: v for k, v in exported.details.items() if not target.environment or k not in ("nodes", "opsets")}
 
 
 def _add_to_verified(variant: Variant, compiled: Compiled) -> None:
@@ -115,6 +117,22 @@ def _make_core(target: Target, job: Job, exported: Variant, rows: Rows) -> tuple
         _ask_second_runtime(compiled, middle)
         return _finish_onnx(target, exported, compiled, seconds, parts, rows)
     return _finish(target, exported, compiled, proof, seconds, parts, rows)
+
+
+def _make_whole(target: Target, job: Job, exported: Variant, rows: Rows) -> tuple[Variant, tuple[str, ...]]:
+    """Compile a whole model in the target's environment; what it answers are scores."""
+    from edgewright.targets.isolated import compile_isolated
+
+    inputs = feed(rows.frame, exported.document) if target.runtime else None
+    compiled, proof, seconds = compile_isolated(target, job, inputs, timed=not target.source)
+    variant = _variant(target, exported.document, compiled, seconds)
+    if proof is None:
+        note_unverified(variant, compiled.unverified or "nothing here can run it")
+    else:
+        note_scores(variant, np.asarray(proof.scores, dtype=np.float64), rows, str(target.runtime))
+        variant.latency = proof.latency
+    _add_to_verified(variant, compiled)
+    return variant, compiled.notes
 
 
 def _finish_onnx(
@@ -174,6 +192,7 @@ def _finish(
     variant.document.details["parts"] = {"input": parts.source, "output": parts.result, "shape": list(parts.shape)}
     if proof is None:
         note_unverified(variant, compiled.unverified or "nothing here can run it")
+        _add_to_verified(variant, compiled)
         return variant, compiled.notes
     result = np.ascontiguousarray(np.asarray(proof.scores, dtype=np.float32))
     output = "probabilities" if variant.document.problem == "classification" else "prediction"

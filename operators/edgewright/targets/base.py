@@ -167,6 +167,29 @@ TARGETS: dict[str, Target] = {
             core=True,
             source=True,
         ),
+        Target(
+            "tvm-aarch64",
+            "a shared library for 64-bit ARM Linux by Apache TVM",
+            "edgewright.targets.tvm_aarch64",
+            suffix=".so",
+            format="tvm",
+            requires=(),
+            options=("features",),
+            runtime="TVM on this processor",
+            environment="tvm",
+            core=True,
+        ),
+        Target(
+            "litert",
+            "a .tflite file of yours, run by LiteRT",
+            "edgewright.targets.litert",
+            suffix=".tflite",
+            format="litert",
+            requires=(),
+            options=("file", "output"),
+            runtime="LiteRT on CPU",
+            environment="litert",
+        ),
     )
 }
 

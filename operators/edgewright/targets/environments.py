@@ -165,9 +165,12 @@ def _call(command: list[str], target: Target, timeout: float) -> None:
 
 
 def state(config: Any, context: Any) -> dict[str, Any]:
-    """Return what a compile reads beside its inputs: the lock of its environment (part of the cache key)."""
+    """Return what a compile reads beside its inputs (part of the cache key): the lock of its environment, a file."""
     target = find_target(config.target)
-    if not target.environment:
-        return {}
-    prepared = prepared_python(target)
-    return {"environment": lock_digest(target), "python": str(prepared) if prepared else None}
+    found: dict[str, Any] = {}
+    if target.environment:
+        prepared = prepared_python(target)
+        found = {"environment": lock_digest(target), "python": str(prepared) if prepared else None}
+    if isinstance(config.options.get("file"), str):
+        found["file"] = hashlib.sha256(context.path(config.options["file"]).read_bytes()).hexdigest()
+    return found

@@ -67,6 +67,24 @@ class HlsOptions(StepConfig):
     io: Annotated[Literal["parallel", "stream"], Field(description="stream for convolutions.")] = "parallel"
 
 
+class TvmOptions(StepConfig):
+    """What the ARM processor has."""
+
+    features: Annotated[
+        list[Annotated[str, Field(pattern=r"^[+-][a-z0-9.-]+$")]],
+        Field(description="LLVM's names of processor features, with + or -.", examples=[["+neon", "+dotprod"]]),
+    ] = ["+neon"]
+
+
+class LiteRtOptions(StepConfig):
+    """Which file is run, and what it gives."""
+
+    file: Annotated[str, Field(pattern=r"\.tflite$", description="A .tflite file in the pipeline's folder.")]
+    output: Annotated[
+        Literal["probabilities", "logits"], Field(description="logits get a softmax on the processor.")
+    ] = "probabilities"
+
+
 #: Options of our own targets by name; a target that is not listed here gets what the pipeline says, unchecked.
 OPTIONS: dict[str, type[StepConfig]] = {
     "onnx": NoOptions,
@@ -75,4 +93,6 @@ OPTIONS: dict[str, type[StepConfig]] = {
     "openvino": OpenVinoOptions,
     "vitis-ai": VitisAiOptions,
     "hls": HlsOptions,
+    "tvm-aarch64": TvmOptions,
+    "litert": LiteRtOptions,
 }
