@@ -12,8 +12,10 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 from airflow.serialization.serialized_objects import DagSerialization
 
+from edgewright.errors import ConfigError
 from edgewright.factory import build_dag
 from edgewright.spec import load_pipeline
+from edgewright.spec.render import airflow_yaml, python
 
 GOOD = Path(__file__).parents[1] / "corpus" / "good"
 
@@ -81,3 +83,33 @@ def test_assets_start_a_dag_beside_a_time() -> None:
     assert isinstance(schedule.asset_condition, AssetAny)
     assert [asset.name for asset in dag.get_task("work").inlets] == ["s3://raw/heart", "prices"]
     assert isinstance(dag_of("schedule_assets").timetable.asset_condition, AssetAll)
+
+
+ALL = sorted(file.stem for file in GOOD.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_python_form_is_the_same_dag_or_refused(name: str, tmp_path: Path) -> None:
+    pipeline = load_pipeline(GOOD / f"{name}.yaml")
+    mapped = any(entry.for_each for entry in (*pipeline.tasks, *pipeline.groups))
+    if mapped:
+        for form in (python, airflow_yaml):
+            with pytest.raises(ConfigError, match="has no words for for_each:"):
+                form(pipeline)
+        return
+    place = GOOD.parent / "rendered.py"  # beside the folder of the code, as its text says; never written
+    text = python(pipeline)
+    if "package.module" in text:
+        return  # functions that the corpus only names
+    names: dict[str, Any] = {"__file__": str(place)}
+    exec(compile(text, str(place), "exec"), names)
+    (made,) = {id(task.dag): task.dag for task in names.values() if hasattr(task, "task_id")}.values()
+    if pipeline.triggers or pipeline.profiles:
+        return
+    dag = build_dag(pipeline)
+    assert {t.task_id: t.upstream_task_ids for t in made.tasks} == {t.task_id: t.upstream_task_ids for t in dag.tasks}
+    facts = ("is_setup", "is_teardown", "trigger_rule", "retries", "pool", "owner")
+    for task in dag.tasks:
+        other = made.get_task(task.task_id)
+        assert [getattr(task, fact) for fact in facts] == [getattr(other, fact) for fact in facts]
+    assert str(made.timetable.__class__) == str(dag.timetable.__class__)

@@ -232,6 +232,7 @@ class QuantizeOperator(StepOperator):
         model: The task that makes the model.
         data: The task that makes the dataset.
         target: onnx, onnx-int8, or the name of another installed target.
+        options: Options of the target, such as ``{"format": "qoperator"}``.
         method: static measures ranges on calibration rows; dynamic at run time.
         per_channel: One scale for each output channel of a weight.
         calibration: Rows for static quantization: ``{"rows": 256}``.
@@ -247,6 +248,7 @@ class QuantizeOperator(StepOperator):
         model: Any = UNSET,
         data: Any = UNSET,
         target: Any = UNSET,
+        options: Any = UNSET,
         method: Any = UNSET,
         per_channel: Any = UNSET,
         calibration: Any = UNSET,
@@ -259,6 +261,7 @@ class QuantizeOperator(StepOperator):
             model=model,
             data=data,
             target=target,
+            options=options,
             method=method,
             per_channel=per_channel,
             calibration=calibration,

@@ -12,6 +12,7 @@ import yaml
 from edgewright.spec.arguments import STEP_DEFAULTS
 from edgewright.spec.markers import encode
 from edgewright.spec.pipeline import Group, Pipeline, Task, iter_references
+from edgewright.spec.render_limits import left_out, refuse_mapping
 from edgewright.spec.render_python import operator_path, python
 from edgewright.spec.steps import STEPS
 
@@ -74,10 +75,11 @@ def airflow_yaml(pipeline: Pipeline) -> str:
     What that language cannot say is left out, and named in a comment on top. The file belongs into the pipeline's
     folder, where its code and data are.
     """
+    refuse_mapping(pipeline, "Airflow's YAML")
     arguments = {key: value for key, value in pipeline.arguments.items() if key not in _NOT_IN_AIRFLOW}
     document: dict[str, Any] = {"$schema": AIRFLOW_SCHEMA, "dag_id": pipeline.dag_id}
     document.update({key: _plain(value) for key, value in arguments.items()})
-    document["schedule"] = pipeline.schedule
+    document["schedule"] = None if "schedule.assets" in left_out(pipeline) else pipeline.schedule
     if pipeline.params:
         document["params"] = {name: schema.get("default") for name, schema in pipeline.params.items()}
     document["tasks"] = [_airflow_task(task) for task in pipeline.tasks]
@@ -87,7 +89,7 @@ def airflow_yaml(pipeline: Pipeline) -> str:
 
 def _left_out(pipeline: Pipeline) -> list[str]:
     """Return what Airflow's YAML has no words for, a line each."""
-    keys = [key for key in ("triggers", "profiles") if getattr(pipeline, key)]
+    keys = left_out(pipeline)
     keys += [key for key in pipeline.arguments if key in _NOT_IN_AIRFLOW]
     keys += [f"{task.id}.{key}" for task in pipeline.tasks for key in task.arguments if key in _NOT_IN_AIRFLOW]
     lines = [f"left out, Airflow's YAML has no words for it: {key}" for key in keys]

@@ -16,10 +16,14 @@ from typing import Any
 
 from edgewright.spec.arguments import STEP_DEFAULTS
 from edgewright.spec.pipeline import Constant, Pipeline, Reference, Task, Template, iter_references
+from edgewright.spec.render_limits import left_out, refuse_mapping
 
 _OPERATORS = "edgewright.operators"
 _EMPTY = "airflow.providers.standard.operators.empty.EmptyOperator"
-_TAKEN = ("datetime", "STEP", "DAG", "Param", "Asset", "literal")
+_TAKEN = (
+    "datetime", "STEP", "DAG", "Param", "Asset", "AssetAlias", "AssetAll", "AssetAny", "AssetOrTimeSchedule",
+    "CronTriggerTimetable", "literal",
+)  # fmt: skip
 #: What Airflow would render, or read as the name of a template file.
 _LOOKS_RENDERED = re.compile(r"\{[{%#]|\.(sh|bash|sql)$")
 
@@ -32,7 +36,12 @@ def operator_path(task: Task) -> str | None:
 
 
 def python(pipeline: Pipeline) -> str:
-    """Return the source of a module with the pipeline's Dag."""
+    """Return the source of a module with the pipeline's Dag.
+
+    Raises:
+        ConfigError: it runs tasks once for each item, which such a module does not say.
+    """
+    refuse_mapping(pipeline, "a hand-written Dag")
     return _Module(pipeline).source()
 
 
@@ -58,7 +67,17 @@ class _Module:
             body += [
                 f"    {self.variables[name]} >> {self.variables[task.id]}" for name in task.needs if name not in implied
             ]
+        body += [f"    {line}" for task in self.pipeline.tasks for line in self._around(task)]
         return "\n".join([*self._head(), *self._imports(), *body]) + "\n"
+
+    def _around(self, task: Task) -> list[str]:
+        """Return what makes a task one that sets up or tears down."""
+        name = self.variables[task.id]
+        lines = [f"{name}.as_setup()"] if task.setup else []
+        if task.teardown is not None:
+            setups = ", ".join(self.variables[setup] for setup in task.teardown)
+            lines.append(f"{name}.as_teardown({f'setups=[{setups}]' if setups else ''})")
+        return lines
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -95,8 +114,8 @@ class _Module:
             plain = ast.literal_eval(quoted) == f"{text}."
         except (SyntaxError, ValueError):
             plain = False
-        left_out = [key for key in ("triggers", "profiles") if getattr(self.pipeline, key)]
-        notes = [f"# {key}: of the pipeline are not part of a hand-written Dag" for key in left_out]
+        said = ("schedule.assets", ".setup", ".teardown")
+        notes = [f"# not part of this Dag: {words}" for words in left_out(self.pipeline) if not words.endswith(said)]
         return [quoted if plain else repr(text), "", *notes, *([""] if notes else [])]
 
     # -- the Dag -------------------------------------------------------------------------------------------------
@@ -120,8 +139,31 @@ class _Module:
     def _schedule(self, schedule: Any) -> str:
         if not isinstance(schedule, Mapping):
             return repr(schedule)
+        if "assets" in schedule:
+            assets, time = self._condition(schedule["assets"]), schedule.get("time")
+            if time is None:
+                return assets
+            timetable = self._schedule(time)
+            if isinstance(time, str):
+                timetable = f"{self._name('airflow.sdk.CronTriggerTimetable')}({time!r}, timezone='UTC')"
+            return f"{self._name('airflow.sdk.AssetOrTimeSchedule')}(timetable={timetable}, assets={assets})"
         values = ", ".join(f"{key}={self._plain(value)}" for key, value in (schedule.get("with") or {}).items())
         return f"{self._name(schedule['uses'])}({values})"
+
+    def _condition(self, value: Any) -> str:
+        """Return when assets start a Dag."""
+        value = {"all": value} if isinstance(value, list) else value
+        for key, kind in (("any", "AssetAny"), ("all", "AssetAll")):
+            if isinstance(value, Mapping) and key in value:
+                return f"{self._name(f'airflow.sdk.{kind}')}({', '.join(map(self._condition, value[key]))})"
+        return self._asset(value)
+
+    def _asset(self, value: Any) -> str:
+        if isinstance(value, str):
+            return f"{self._name('airflow.sdk.Asset')}({value!r})"
+        kind = "AssetAlias" if "alias" in value else "Asset"
+        given = {"name" if key == "alias" else key: item for key, item in value.items()}
+        return f"{self._name(f'airflow.sdk.{kind}')}({', '.join(f'{key}={item!r}' for key, item in given.items())})"
 
     def _param(self, schema: Mapping[str, Any]) -> str:
         parts = [repr(schema["default"])] if "default" in schema else []
@@ -155,7 +197,7 @@ class _Module:
         if key.startswith("on_") and key.endswith("_callback"):
             return "[" + ", ".join(self._name(path) for path in ([value] if isinstance(value, str) else value)) + "]"
         if key in ("inlets", "outlets"):
-            return "[" + ", ".join(f"{self._name('airflow.sdk.Asset')}({address!r})" for address in value) + "]"
+            return f"[{', '.join(map(self._asset, value))}]"
         return self._plain(value)
 
     def _value(self, value: Any, *, step: bool) -> str:
