@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from support.mlflow_server import MlflowServer
 from support.mlflow_server import mlflow_server as run_mlflow_server
-from support.servers import cassandra, kafka, mosquitto, postgres, s3_server
+from support.servers import cassandra, kafka, mosquitto, postgres, s3_server, schema_registry
 
-__all__ = ["cassandra", "kafka", "mlflow_server", "mosquitto", "postgres", "s3_server"]
+__all__ = ["cassandra", "kafka", "mlflow_server", "mosquitto", "postgres", "s3_server", "schema_registry"]
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,11 +21,13 @@ from support.servers import demand
 from edgewright.cli.dev import maven
 from edgewright.cli.dev.base import Server
 from edgewright.cli.dev.cassandra import CassandraServer
+from edgewright.cli.dev.command import FETCHED
 from edgewright.cli.dev.java import find_java
 from edgewright.cli.dev.kafka import KafkaServer
 from edgewright.cli.dev.mosquitto import MosquittoServer
 from edgewright.cli.dev.postgres import PostgresServer
 from edgewright.cli.dev.s3 import S3Server
+from edgewright.cli.dev.schema_registry import SchemaRegistryServer
 from edgewright.errors import Busy, ConfigError, DamagedArtifact, Unavailable
 
 
@@ -87,6 +90,22 @@ def test_postgres_and_mosquitto_start_again_on_their_port(postgres: PostgresServ
         server.start()
         server.ping()
         assert server.port == before
+
+
+def test_the_schema_registry_keeps_its_schemas(tmp_path: Path) -> None:
+    demand(SchemaRegistryServer)
+    schema = json.dumps({"type": "record", "name": "Beat", "fields": [{"name": "rate", "type": "int"}]})
+
+    def call(url: str, document: Any = None) -> Any:
+        data = None if document is None else json.dumps(document).encode()
+        with urllib.request.urlopen(urllib.request.Request(url, data, {"content-type": "application/json"})) as answer:
+            return json.load(answer)
+
+    with SchemaRegistryServer(tmp_path / "registry") as server:
+        number = call(f"{server.url}/subjects/beats-value/versions", {"schema": schema})["id"]
+        server.stop()
+        server.start()
+        assert json.loads(call(f"{server.url}/schemas/ids/{number}")["schema"])["name"] == "Beat"
 
 
 def test_a_taken_port_is_said(tmp_path: Path) -> None:
@@ -194,7 +213,7 @@ def test_a_server_ends_with_whoever_started_it(tmp_path: Path) -> None:
 
 
 def test_every_lock_names_its_roots_and_digests() -> None:
-    for name in ("kafka", "cassandra"):
+    for name in FETCHED:
         first = (maven.LOCKS / f"{name}.txt").read_text().splitlines()[0]
         wanted = maven.read_lock(name)
         assert all(len(jar.sha256) == 64 for jar in wanted)

@@ -16,6 +16,7 @@ from edgewright.cli.dev.kafka import KafkaServer
 from edgewright.cli.dev.mosquitto import MosquittoServer
 from edgewright.cli.dev.postgres import PostgresServer
 from edgewright.cli.dev.s3 import S3Server
+from edgewright.cli.dev.schema_registry import SchemaRegistryServer
 from edgewright.errors import ConfigError, Unavailable
 
 
@@ -74,4 +75,12 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MosquittoSer
     """Return a running MQTT broker. Use topics and client ids of your own."""
     demand(MosquittoServer)
     with MosquittoServer(tmp_path_factory.mktemp("mosquitto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def schema_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistryServer]:
+    """Return a running schema registry (4 s to start). Use subjects of your own."""
+    demand(SchemaRegistryServer)
+    with SchemaRegistryServer(tmp_path_factory.mktemp("schema-registry")) as server:
         yield server

@@ -19,10 +19,17 @@ from edgewright.errors import Unavailable
 SERVERS: dict[str, tuple[str, int, str]] = {
     "kafka": ("kafka:KafkaServer", 9092, "Apache Kafka 4.3 (KRaft), from Maven Central."),
     "cassandra": ("cassandra:CassandraServer", 9042, "Apache Cassandra 5.0, from Maven Central."),
+    "schema-registry": (
+        "schema_registry:SchemaRegistryServer",
+        8081,
+        "A schema registry (Apicurio 3.0, Confluent's interface), from Maven Central.",
+    ),
     "s3": ("s3:S3Server", 9000, "An S3 and SQS server (moto); objects live in memory."),
     "postgres": ("postgres:PostgresServer", 5433, "PostgreSQL, as this machine has it installed."),
     "mqtt": ("mosquitto:MosquittoServer", 1883, "The Mosquitto MQTT broker, as this machine has it installed."),
 }
+#: What comes from Maven Central.
+FETCHED = ("kafka", "cassandra", "schema-registry")
 
 
 @click.group("dev")
@@ -31,12 +38,12 @@ def command() -> None:
 
 
 @command.command("fetch")
-@click.argument("names", nargs=-1, type=click.Choice(["kafka", "cassandra"]))
+@click.argument("names", nargs=-1, type=click.Choice(FETCHED))
 def fetch(names: tuple[str, ...]) -> None:
     """Download the jars of NAMES (default: all), so that servers start without the network."""
     from edgewright.cli.dev.maven import jars
 
-    for name in names or ("kafka", "cassandra"):
+    for name in names or FETCHED:
         click.echo(f"{name}: {jars(name)}")
 
 

@@ -1,8 +1,8 @@
 """Jars from Maven Central, by the machine's own Maven: exact versions, checked digests, kept outside of the work tree.
 
-A lock below ``jars/`` names every jar of a server with its version and sha256. Maven gets exactly these (transitive
-dependencies are excluded, the lock has them already), they are checked, and the finished folder appears in one step, so
-that two who start at the same time, or one who is interrupted, cannot leave half of it behind.
+A lock below ``jars/`` names every jar of a server with its version and sha256, those that others depend on too. Maven
+gets exactly these, they are checked, and the finished folder appears in one step, so that two who start at the same
+time, or one who is interrupted, cannot leave half of it behind.
 
 ``python -m edgewright.cli.dev.maven NAME`` makes a lock anew from the roots in its first line.
 """
@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from edgewright.errors import ConfigError, DamagedArtifact, Unavailable
 
 LOCKS = Path(__file__).parent / "jars"
 _PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+#: Copies without reading what jars depend on; newer ones read it, and fail where a parent's description is missing.
+_COPIER = "org.apache.maven.plugins:maven-dependency-plugin:2.10"
 _LISTED = re.compile(r"^\s+([\w.-]+):([\w.-]+):jar:(?:([\w.-]+):)?([\w.-]+):(?:compile|runtime)\b")
 #: Seconds that Maven may take; a slow line needs minutes for the 70 MB of Cassandra.
 _PATIENCE = 900
@@ -41,31 +44,32 @@ class Jar:
     version: str
     classifier: str = ""
     sha256: str = ""
+    kind: str = "jar"
 
     @classmethod
     def parse(cls, coordinates: str, sha256: str = "") -> Jar:
-        """Read ``group:artifact:version[:classifier]``."""
+        """Read ``group:artifact:version[:classifier][@kind]``; the kind ``tar.gz`` is unpacked."""
+        coordinates, _, kind = coordinates.partition("@")
         group, artifact, version, *classifier = coordinates.split(":")
-        return cls(group, artifact, version, "".join(classifier), sha256)
+        return cls(group, artifact, version, "".join(classifier), sha256, kind or "jar")
 
     @property
     def file(self) -> str:
         """Name of the file, as Maven writes it."""
-        return f"{self.artifact}-{self.version}{f'-{self.classifier}' if self.classifier else ''}.jar"
+        return f"{self.artifact}-{self.version}{f'-{self.classifier}' if self.classifier else ''}.{self.kind}"
 
     def __str__(self) -> str:
         text = f"{self.group}:{self.artifact}:{self.version}"
-        return f"{text}:{self.classifier}" if self.classifier else text
+        text = f"{text}:{self.classifier}" if self.classifier else text
+        return text if self.kind == "jar" else f"{text}@{self.kind}"
 
-    def xml(self, *, alone: bool) -> str:
-        """Return the jar as a ``<dependency>``; ``alone`` leaves out what it depends on."""
-        fields = {"groupId": self.group, "artifactId": self.artifact, "version": self.version}
+    def xml(self, element: str) -> str:
+        """Return the jar as an XML element of a pom."""
+        fields = {"groupId": self.group, "artifactId": self.artifact, "version": self.version, "type": self.kind}
         if self.classifier:
             fields["classifier"] = self.classifier
         inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields.items())
-        if alone:
-            inner += "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
-        return f"<dependency>{inner}</dependency>"
+        return f"<{element}>{inner}</{element}>"
 
 
 def cache_folder() -> Path:
@@ -103,8 +107,9 @@ def jars(name: str) -> Path:
         temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
         try:
             temporary.chmod(0o755)  # another user may run the server
-            _copy(wanted, temporary / "libs", alone=True)
+            _copy(wanted, temporary / "libs")
             _check(wanted, temporary / "libs")
+            _unpack(wanted, temporary / "libs")
             (temporary / "libs").replace(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -129,19 +134,31 @@ def find_maven() -> str:
     return found
 
 
-def _copy(wanted: Sequence[Jar], folder: Path, *, alone: bool, listing: Path | None = None) -> None:
-    """Let Maven put the jars into a folder, and write the coordinates of all that it found."""
+def _copy(wanted: Sequence[Jar], folder: Path) -> None:
+    """Let Maven put exactly these jars into a folder; it reads no description of what they depend on."""
+    group, name, version = _COPIER.split(":")
+    plugin = f"<groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version>"
+    items = "".join(jar.xml("artifactItem") for jar in wanted)
+    settings = f"<configuration><artifactItems>{items}</artifactItems></configuration>"
+    body = f"<build><plugins><plugin>{plugin}{settings}</plugin></plugins></build>"
+    _maven(folder, body, f"{_COPIER}:copy", f"-DoutputDirectory={folder}")
+
+
+def _resolve(roots: Sequence[Jar], folder: Path, listing: Path) -> None:
+    """Let Maven put jars and all that they depend on into a folder, and list their coordinates in a file."""
+    body = f"<dependencies>{''.join(jar.xml('dependency') for jar in roots)}</dependencies>"
+    goals = [f"{_PLUGIN}:copy-dependencies", f"-DoutputDirectory={folder}", f"{_PLUGIN}:list"]
+    _maven(folder, body, *goals, f"-DoutputFile={listing}", "-DincludeScope=runtime")
+
+
+def _maven(folder: Path, body: str, *arguments: str) -> None:
     pom = folder.parent / "pom.xml"
-    dependencies = "".join(jar.xml(alone=alone) for jar in wanted)
     pom.write_text(
         '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
         "<groupId>edgewright</groupId><artifactId>jars</artifactId><version>1</version><packaging>pom</packaging>"
-        f"<dependencies>{dependencies}</dependencies></project>"
+        f"{body}</project>"
     )
-    goals = [f"{_PLUGIN}:copy-dependencies", f"-DoutputDirectory={folder}"]
-    if listing is not None:
-        goals += [f"{_PLUGIN}:list", f"-DoutputFile={listing}"]
-    command = [find_maven(), "-B", "-q", "-f", str(pom), *goals, "-DincludeScope=runtime"]
+    command = [find_maven(), "-B", "-q", "-f", str(pom), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
     except subprocess.TimeoutExpired as error:
@@ -161,6 +178,14 @@ def _check(wanted: Sequence[Jar], folder: Path) -> None:
             raise DamagedArtifact("Maven did not bring it", where=str(jar))
         if sha256(file) != jar.sha256:
             raise DamagedArtifact("its sha256 is not what the lock says", where=str(jar))
+
+
+def _unpack(wanted: Sequence[Jar], folder: Path) -> None:
+    for jar in wanted:
+        if jar.kind == "tar.gz":
+            with tarfile.open(folder / jar.file) as archive:
+                archive.extractall(folder, filter="data")
+            (folder / jar.file).unlink()
 
 
 def sha256(file: Path) -> str:
@@ -183,9 +208,13 @@ def write_lock(name: str) -> int:
     roots = [Jar.parse(text) for text in first.removeprefix("# roots:").split()]
     with tempfile.TemporaryDirectory() as temporary:
         folder, listing = Path(temporary) / "libs", Path(temporary) / "list.txt"
-        _copy(roots, folder, alone=False, listing=listing)
-        found = [match.groups() for match in map(_LISTED.match, listing.read_text().splitlines()) if match]
-        resolved = [Jar(group, artifact, version, classifier or "") for group, artifact, classifier, version in found]
+        if all(root.kind == "jar" for root in roots):
+            _resolve(roots, folder, listing)
+            found = [match.groups() for match in map(_LISTED.match, listing.read_text().splitlines()) if match]
+            resolved = [Jar(group, name, version, classifier or "") for group, name, classifier, version in found]
+        else:  # an archive has everything in it that it needs
+            resolved = roots
+            _copy(roots, folder)
         lines = sorted(f"{jar} {sha256(folder / jar.file)}" for jar in resolved)
     path.write_text("\n".join([first, *lines]) + "\n")
     return len(lines)
