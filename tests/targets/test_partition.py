@@ -93,6 +93,8 @@ def test_half_floats_halve_the_weights_and_nearly_keep_the_scores(tmp_path) -> N
     data = graph.canonical_bytes(pipeline())
     compiled = compile_for(find_target("onnx-fp16"), Job(data, ROWS, {}, tmp_path))
     assert compiled.details["fp16_weights"] == 4
+    weights = [tensor for tensor in graph.parse(compiled.data).graph.initializer if tensor.data_type == 10]
+    assert sum(len(tensor.raw_data) for tensor in weights) == 2 * (4 * 8 + 8 + 8 * 3 + 3)
     assert np.allclose(run(compiled.data, ROWS), run(data, ROWS), atol=2e-3)
     assert compile_for(find_target("onnx-fp16"), Job(data, ROWS, {}, tmp_path)).data == compiled.data
 

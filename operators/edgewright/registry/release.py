@@ -202,6 +202,7 @@ def _entry(variant: Variant, golden: Golden) -> dict[str, Any]:
         "files": {name: entry["sha256"] for name, entry in variant.files.items()},
         "metrics": document.get("metrics", {}),
         "libraries": document.get("libraries", {}),
+        "verified": document.get("verified", {}),
         "self_tested": bool(golden.outputs.get(variant.target)),
     }
 

@@ -158,6 +158,9 @@ def _tags(manifest: dict[str, Any]) -> dict[str, str]:
         "default_variant": manifest["default_variant"] or "",
         "gates": _gate_summary(manifest["evaluation"]["gates"]),
     }
+    unverified = [entry["target"] for entry in manifest["variants"] if entry["verified"].get("unverified")]
+    if unverified:
+        tags["unverified"] = ",".join(unverified)
     tags |= {name: str(value) for name, value in manifest["lineage"].items() if value not in (None, "")}
     tags |= {f"metric.{name}": f"{value:.6g}" for name, value in manifest["evaluation"]["metrics"].items()}
     return tags

@@ -31,7 +31,12 @@ def compile_model(job: Job) -> Compiled:
         warnings.simplefilter("ignore")  # the converter warns of each number below 6e-8 that becomes 0
         converted = convert_float_to_float16(core, keep_io_types=True)
     sort_nodes(converted)
-    count = sum(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in converted.graph.initializer)
+    count = 0
+    for tensor in converted.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT16:
+            # the converter writes each number as a varint, which takes two to three bytes
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+            count += 1
     data = join(parts, converted)
     return Compiled(data, details={**describe(parse(data)), "fp16_weights": count})
 
