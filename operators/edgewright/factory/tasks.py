@@ -14,7 +14,7 @@ from edgewright.factory.assets import assets
 from edgewright.factory.plain import build_operator
 from edgewright.operators import steps as step_operators
 from edgewright.operators.base import PipelineSource, StepOperator
-from edgewright.operators.compat import mapped_group
+from edgewright.operators.compat import mapped_group, without_params
 from edgewright.operators.mapping import LABEL, Items, ItemsOperator, uses_item
 from edgewright.spec.arguments import STEP_DEFAULTS
 from edgewright.spec.markers import encode
@@ -145,7 +145,10 @@ class TaskBuilder:
             **STEP_DEFAULTS,
             **arguments,
         }
-        return operator_class(**whole) if expanded is None else operator_class.partial(**whole).expand_kwargs(expanded)
+        with without_params():
+            if expanded is None:
+                return operator_class(**whole)
+            return operator_class.partial(**whole).expand_kwargs(expanded)
 
     @functools.cache  # noqa: B019 (the builder lives as long as one build)
     def _origin(self) -> PipelineSource:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup, XComArg, literal
 from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
+from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
 #: Key under which a task's return value stands in XCom.
@@ -90,3 +94,19 @@ def start_run(dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
     if answer.error == ErrorType.DAGRUN_ALREADY_EXISTS:
         return False
     raise AirflowRuntimeError(answer)
+
+
+@contextlib.contextmanager
+def without_params() -> Iterator[None]:
+    """Let Airflow copy no params of the Dag into a task of a step.
+
+    It copies them deeply, three times a task; a step takes its params from the run, where the Dag's count anyway.
+    """
+    dag = DagContext.get_current()
+    assert dag is not None, "tasks are built inside of their Dag's with"
+    params = dag.params
+    object.__setattr__(dag, "params", ParamsDict())  # past the converter, which would validate them again
+    try:
+        yield
+    finally:
+        object.__setattr__(dag, "params", params)
