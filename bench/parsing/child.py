@@ -77,19 +77,19 @@ def edgewright_cached(folder: Path) -> tuple[Callable[[], list[Any]], str]:
     from airflow.providers.standard.operators.bash import BashOperator  # noqa: F401
 
     from edgewright.factory import build_dag
-    from edgewright.spec import compiled, parse_pipeline
+    from edgewright.spec import compiled, parse_pipelines
 
     kept = []
     for path in sorted(folder.glob("*/pipeline.yaml")):
         text = path.read_text(encoding="utf-8")
-        data, sha256 = compiled.dump(parse_pipeline(text, path))
+        data, sha256 = compiled.dump(parse_pipelines(text, path))
         place = path.with_suffix(".json")
         place.write_bytes(data)
         kept.append((place, sha256, text, path))
 
     def build() -> list[Any]:
         found = [compiled.load(place.read_bytes(), sha256, text, path) for place, sha256, text, path in kept]
-        return [build_dag(pipeline) for pipeline in found if pipeline is not None]
+        return [build_dag(pipeline) for pipelines in found for pipeline in pipelines or ()]
 
     return build, "edgewright"
 

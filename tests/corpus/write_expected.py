@@ -12,7 +12,8 @@ from pathlib import Path
 import jsonschema
 
 from edgewright.errors import SpecError
-from edgewright.spec import load_pipeline, parse_pipeline
+from edgewright.spec import load_pipelines, parse_pipelines
+from edgewright.spec.documents import documents
 from edgewright.spec.faults import Faults
 from edgewright.spec.nodes import read
 from edgewright.spec.schema import build
@@ -23,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 def faults_of(file: Path) -> list[str]:
     """Return the faults of a file, one a line, with the file's bare name."""
     try:
-        parse_pipeline(file.read_text(encoding="utf-8"), file, shown=file.name, thorough=True)
+        parse_pipelines(file.read_text(encoding="utf-8"), file, shown=file.name, thorough=True)
     except SpecError as error:
         return str(error).splitlines()
     return []
@@ -31,11 +32,13 @@ def faults_of(file: Path) -> list[str]:
 
 def verdict_of(file: Path, validator: jsonschema.Draft202012Validator) -> str:
     """Return what the schema makes of a file: refuses, accepts, or no document."""
-    faults = Faults(file.name)
-    document = read(file.read_text(encoding="utf-8"), faults)
-    if document is None:
-        return "no document"
-    return "accepts" if validator.is_valid(document) else "refuses"
+    for text in documents(file.read_text(encoding="utf-8")):
+        document = read(text, Faults(file.name))
+        if document is None:
+            return "no document"
+        if not validator.is_valid(document):
+            return "refuses"
+    return "accepts"
 
 
 def expected_of(file: Path, validator: jsonschema.Draft202012Validator) -> str:
@@ -52,7 +55,7 @@ def main() -> int:
             silent.append(file.name)
         file.with_suffix(".expected").write_text(expected_of(file, validator), encoding="utf-8")
     for file in sorted((HERE / "good").glob("*.yaml")):
-        load_pipeline(file, thorough=True)
+        load_pipelines(file, thorough=True)
     print(f"no fault at all: {', '.join(silent) or 'none'}")
     return 1 if silent else 0
 

@@ -347,3 +347,15 @@ def test_a_run_begun_in_a_worker_parses_one_file_of_its_version(make, src: Path)
     assert set(found.dags) == {"a"}
     state = json.loads((bundle.base_dir / "edgewright-state.json").read_text())
     assert state["good"]["a/pipeline.yaml"]["version"] == version(bundle)
+
+
+def test_every_document_of_a_file_is_a_dag(make, src: Path):
+    write(src, "a/pipeline.yaml", GOOD.format(name="a") + "---\n" + GOOD.format(name="c"))
+    bundle = make()
+    found = bag(bundle)
+    assert found.import_errors == {}
+    assert {dag.dag_id: dag.relative_fileloc for dag in found.dags.values()} == {
+        "a": "a/pipeline.yaml.py", "b": "b/pipeline.yaml.py", "c": "a/pipeline.yaml.py",
+    }  # fmt: skip
+    assert "dag_id: c" not in found.dags["a"].doc_md
+    assert "dag_id: c" in found.dags["c"].doc_md

@@ -85,7 +85,7 @@ def test_assets_start_a_dag_beside_a_time() -> None:
     assert isinstance(dag_of("schedule_assets").timetable.asset_condition, AssetAll)
 
 
-ALL = sorted(file.stem for file in GOOD.glob("*.yaml"))
+ALL = sorted(file.stem for file in GOOD.glob("*.yaml") if file.stem != "two_documents")
 
 
 @pytest.mark.parametrize("name", ALL)

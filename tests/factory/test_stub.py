@@ -49,7 +49,7 @@ def load(tmp_path: Path, text: str | None, **more: str) -> dict[str, object]:
 
 
 def test_a_good_stub_makes_a_dag(tmp_path: Path):
-    dag = load(tmp_path, GOOD)["dag"]
+    dag = load(tmp_path, GOOD)["dag_0"]
     assert dag.dag_id == "a"  # type: ignore[attr-defined]
 
 

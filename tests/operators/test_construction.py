@@ -152,10 +152,3 @@ def test_a_serialized_dag_can_be_read_back(dag: DAG):
     back = DagSerialization.from_dict(DagSerialization.to_dict(dag))
     assert back.get_task("data").config == {"source": "a.csv"}
     assert sorted(back.get_task("data").extra_links) == ["Artifacts", "MLflow run", "Report"]
-
-
-@pytest.mark.parametrize("name", sorted(STEPS))
-def test_every_field_of_a_step_is_an_argument_of_its_operator(name: str):
-    fields = {info.alias or field for field, info in STEPS[name].config.model_fields.items()}
-    operator = getattr(edgewright.operators, f"{name.capitalize()}Operator")
-    assert set(inspect.signature(operator.__init__).parameters) - {"self", "kwargs", "config"} == fields

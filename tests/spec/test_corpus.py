@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from edgewright.spec import load_pipeline
+from edgewright.spec import load_pipelines
 from edgewright.spec.schema import build
 
 CORPUS = Path(__file__).resolve().parents[1] / "corpus"
@@ -36,12 +36,12 @@ def test_the_corpus_is_large() -> None:
 
 @pytest.mark.parametrize("file", GOOD, ids=lambda file: file.stem)
 def test_a_good_file_is_taken_by_us_and_by_the_schema(file: Path) -> None:
-    pipeline = load_pipeline(file, thorough=True)
-    assert pipeline.tasks
-    done: set[str] = set()
-    for task in pipeline.tasks:
-        assert set(task.needs) <= done
-        done.add(task.id)
+    for pipeline in load_pipelines(file, thorough=True):
+        assert pipeline.tasks
+        done: set[str] = set()
+        for task in pipeline.tasks:
+            assert set(task.needs) <= done
+            done.add(task.id)
     assert WRITER.verdict_of(file, VALIDATOR) == "accepts"
 
 

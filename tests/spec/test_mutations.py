@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewright.errors import Fault, SpecError
-from edgewright.spec import parse_pipeline, render_faults
+from edgewright.spec import parse_pipelines, render_faults
 from edgewright.spec.faults import Faults, path_text
 from edgewright.spec.nodes import read
 
@@ -57,7 +57,7 @@ def _parse(file: Path) -> tuple[str, dict[str, Any], Faults]:
 
 def _faults_of(text: str, file: Path) -> list[Fault]:
     try:
-        parse_pipeline(text, file, thorough=True)
+        parse_pipelines(text, file, thorough=True)
     except SpecError as error:
         return error.faults
     return []

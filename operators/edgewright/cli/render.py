@@ -34,14 +34,16 @@ _HELP = "; ".join([*(f"{name}: {text}" for name, (_, text) in _TEXTS.items()),
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write instead of printing."
 )
-def command(file: Path, form: str | None, output: Path | None) -> None:
+@click.option("--dag-id", metavar="ID", help="Which pipeline, where the file holds several.")
+@click.option("-e", "--environment", metavar="NAME", help="Which of its environments:. Default: the installation's.")
+def command(file: Path, form: str | None, output: Path | None, dag_id: str | None, environment: str | None) -> None:
     """Show what a pipeline FILE stands for."""
     from edgewright.spec import load_pipeline
 
     form = form or _format_of(output)
     if form == "png" and output is None:
         raise click.UsageError("a PNG is no text for a terminal; name a file: --output graph.png")
-    pipeline = load_pipeline(file)
+    pipeline = load_pipeline(file, dag_id=dag_id, environment=environment)
     data = _rendered(pipeline, form)
     if output is None:
         click.echo(data.decode(), nl=False)

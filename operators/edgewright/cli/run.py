@@ -92,6 +92,7 @@ def find_pipeline(path: Path) -> Path:
 @click.option(
     "-e", "--environment", metavar="NAME", help="Which of its environments: it runs in. Default: the installation's."
 )
+@click.option("--dag-id", metavar="ID", help="Which pipeline, where the file holds several.")
 @click.option("--run-id", metavar="ID", help="Name of the run. Default: local__ and the time.")
 @click.option("--store", metavar="URI", help="Artifact store. Default: the installation's.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; progress goes to standard error.")
@@ -105,6 +106,7 @@ def command(
     skip: tuple[str, ...],
     cache: Literal["off", "refresh"] | None,
     environment: str | None,
+    dag_id: str | None,
     run_id: str | None,
     store: str | None,
     as_json: bool,
@@ -122,7 +124,7 @@ def command(
     from edgewright.spec import load_pipeline
 
     _quiet_libraries(verbose)
-    pipeline = load_pipeline(find_pipeline(file), environment=environment)
+    pipeline = load_pipeline(find_pipeline(file), dag_id=dag_id, environment=environment)
     progress = progress_for(pipeline, err=as_json)
     runner = LocalRunner(
         pipeline,

@@ -30,14 +30,14 @@ from edgewright.factory.compat import BaseDagBundle, BundleVersion, was_used
 from edgewright.factory.stub import checked_name, render_stub, stub_name
 from edgewright.factory.tree import SourceTree, link, write
 from edgewright.installation import Installation
-from edgewright.spec import compiled, parse_pipeline, pipeline_files
+from edgewright.spec import compiled, parse_pipelines, pipeline_files
 from edgewright.spec.inherit import MARK
 from edgewright.spec.pipeline import Pipeline
 from edgewright.steps.revision import NOTE, git_state
 
 log = logging.getLogger("edgewright.factory")
 #: Raised when the same folder would make other stubs than before.
-_FORMAT = 4
+_FORMAT = 5
 #: Versions on which no task of this machine ran stay this long, and the newest of them longer.
 KEPT_SECONDS = 24 * 3600
 KEPT_VERSIONS = 20
@@ -143,9 +143,9 @@ class PipelineBundle(BaseDagBundle):
             if name not in files:
                 continue
             text = self._text(files[name])
-            pipeline = self._parsed(text, path, environment)
-            fault = None if pipeline is None else self._fault(pipeline, name, owners)
-            is_good = pipeline is not None and fault is None
+            pipelines = self._parsed(text, path, environment)
+            fault = None if pipelines is None else self._fault(pipelines, name, owners)
+            is_good = pipelines is not None and fault is None
             last = state["good"].get(name)
             if is_good and (last is None or last["sha256"] != files[name]):
                 now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -154,11 +154,11 @@ class PipelineBundle(BaseDagBundle):
                 good[name] = last
             known = f"{last['version']} of {last['since']}" if last is not None and not is_good else None
             checked = None
-            if pipeline is not None and is_good:
-                data, checked = compiled.dump(pipeline)
+            if pipelines is not None and is_good:
+                data, checked = compiled.dump(pipelines)
                 stubs[checked_name(name)] = data.decode()
             stubs[stub_name(name)] = render_stub(
-                name, text, self._digest(name, files, pipeline), last_good=known, fault=fault,
+                name, text, self._digest(name, files, pipelines), last_good=known, fault=fault,
                 environment=environment, checked=checked,
             )  # fmt: skip
         state["good"] = good
@@ -171,29 +171,32 @@ class PipelineBundle(BaseDagBundle):
             return None
 
     @staticmethod
-    def _parsed(text: str | None, path: Path, environment: str | None) -> Pipeline | None:
-        """Return a document without faults."""
+    def _parsed(text: str | None, path: Path, environment: str | None) -> list[Pipeline] | None:
+        """Return the pipelines of a file without faults."""
         try:
-            return None if text is None else parse_pipeline(text, path, environment=environment or "")
+            return None if text is None else parse_pipelines(text, path, environment=environment or "")
         except EdgewrightError:
             return None
 
-    def _fault(self, pipeline: Pipeline, name: str, owners: dict[str, str]) -> str | None:
-        """Return what is wrong with a document that is right by itself."""
-        owner = owners.setdefault(pipeline.dag_id, name)
-        if owner != name:
-            return f"duplicate dag_id {pipeline.dag_id!r}: {owner} has it already"
-        outside = [str(file) for file in pipeline.inherited if not file.is_relative_to(self._src.absolute())]
-        return f"it inherits from {', '.join(outside)}, which is not in the bundle's folder" if outside else None
+    def _fault(self, pipelines: list[Pipeline], name: str, owners: dict[str, str]) -> str | None:
+        """Return what is wrong with a file that is right by itself."""
+        for pipeline in pipelines:
+            owner = owners.setdefault(pipeline.dag_id, name)
+            if owner != name:
+                return f"duplicate dag_id {pipeline.dag_id!r}: {owner} has it already"
+            outside = [str(file) for file in pipeline.inherited if not file.is_relative_to(self._src.absolute())]
+            if outside:
+                return f"it inherits from {', '.join(outside)}, which is not in the bundle's folder"
+        return None
 
-    def _digest(self, name: str, files: dict[str, str], pipeline: Pipeline | None) -> str:
-        """Return the digest of all that a pipeline is made of; of a broken one, all that might mend it."""
-        if pipeline is None:
+    def _digest(self, name: str, files: dict[str, str], pipelines: list[Pipeline] | None) -> str:
+        """Return the digest of all that a file's pipelines are made of; of a broken one, all that might mend it."""
+        if pipelines is None:
             return digest_json(files)
-        folder = name.rpartition("/")[0]
+        folder, source = name.rpartition("/")[0], self._src.absolute()
         prefix = f"{folder}/" if folder else ""
-        inherited = {file.relative_to(self._src.absolute()).as_posix() for file in pipeline.inherited
-                     if file.is_relative_to(self._src.absolute())}  # fmt: skip
+        all_inherited = {file for pipeline in pipelines for file in pipeline.inherited}
+        inherited = {file.relative_to(source).as_posix() for file in all_inherited if file.is_relative_to(source)}
         return digest_json({file: sha for file, sha in files.items() if file.startswith(prefix) or file in inherited})
 
     # -- files -------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from airflow.sdk import DAG, Param
 
 from edgewright.errors import ConfigError, EdgewrightError
 from edgewright.factory.assets import schedule_of
-from edgewright.factory.companion import add_settling
+from edgewright.factory.companion import add_settling, companion_of
 from edgewright.factory.tasks import CALLBACKS, TaskBuilder, functions
 from edgewright.operators.notify import Told
 from edgewright.spec import load_pipeline, parse_pipeline
@@ -43,6 +43,17 @@ def dag_from_yaml(document: str | Path, *, folder: str | Path | None = None) -> 
         raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
     pipeline = parse_pipeline(text, Path(folder).resolve() / path.name, shown=str(path))
     return build_dag(pipeline, shown=str(path))
+
+
+def dags_of(pipelines: Iterable[Pipeline], *, shown: str | None = None) -> list[DAG]:
+    """Return the Dags of pipelines, and of each one with events its hidden companion; errors as :func:`build_dag`."""
+    found: list[DAG] = []
+    for pipeline in pipelines:
+        found.append(build_dag(pipeline, shown=shown))
+        companion = companion_of(pipeline)
+        if companion is not None:
+            found.append(companion)
+    return found
 
 
 def build_dag(pipeline: Pipeline, *, shown: str | None = None) -> DAG:

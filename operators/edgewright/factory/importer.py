@@ -26,9 +26,8 @@ from airflow.sdk.importers.base import (
 )
 
 from edgewright.errors import ConfigError, EdgewrightError, Fault, SpecError
-from edgewright.factory.companion import companion_of
-from edgewright.factory.dag import build_dag
-from edgewright.spec import parse_pipeline
+from edgewright.factory.dag import dags_of
+from edgewright.spec import parse_pipelines
 from edgewright.spec.tree import is_pipeline
 
 if TYPE_CHECKING:
@@ -93,9 +92,7 @@ def _dags(definition: FilesystemDagDefinition, place: str) -> list[Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"cannot be read: {reason}", where=place) from error
-    pipeline = parse_pipeline(text, definition.path, shown=place)
-    companion = companion_of(pipeline)
-    return [build_dag(pipeline, shown=place), *([companion] if companion is not None else [])]
+    return list(dags_of(parse_pipelines(text, definition.path, shown=place), shown=place))
 
 
 def _import_error(definition: FilesystemDagDefinition, fault: Fault, report: str) -> DagImportError:

@@ -24,10 +24,9 @@ from typing import Any
 from airflow.sdk import DAG
 
 from edgewright.errors import EdgewrightError
-from edgewright.factory.companion import companion_of
 from edgewright.factory.compat import parsed_dag_id
-from edgewright.factory.dag import TAG, build_dag
-from edgewright.spec import load_pipeline, pipeline_files
+from edgewright.factory.dag import TAG, dags_of
+from edgewright.spec import load_pipelines, pipeline_files
 
 log = logging.getLogger("edgewright.factory")
 #: The Dag that stands for pipelines with faults.
@@ -51,15 +50,12 @@ def load_dags(namespace: MutableMapping[str, Any], file: str, *, folder: str | P
         if wanted is not None and not _may_be(path, wanted):
             continue
         try:
-            pipeline = load_pipeline(path)
-            dag, companion = build_dag(pipeline), companion_of(pipeline)
+            dags = dags_of(load_pipelines(path))
         except EdgewrightError as error:
             log.error("%s", error)
             broken.append(str(error))
             continue
-        namespace[f"dag_{_identifier(dag.dag_id)}"] = dag
-        if companion is not None:
-            namespace[f"dag_{_identifier(companion.dag_id)}"] = companion
+        namespace.update({f"dag_{_identifier(dag.dag_id)}": dag for dag in dags})
     if broken:
         namespace["broken_pipelines"] = _broken(broken)
 
@@ -74,8 +70,8 @@ def _broken(faults: list[str]) -> DAG:
 
 def _may_be(path: Path, dag_id: str) -> bool:
     """Whether a file may hold a Dag, by a look at its text; a file that hides its id is parsed."""
-    found = _DAG_ID.search(path.read_bytes())
-    return found is None or found.group(1).decode(errors="replace") in (dag_id, dag_id.removesuffix("__events"))
+    found = {name.decode(errors="replace") for name in _DAG_ID.findall(path.read_bytes())}
+    return not found or not found.isdisjoint((dag_id, dag_id.removesuffix("__events")))
 
 
 def _identifier(text: str) -> str:

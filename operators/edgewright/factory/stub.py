@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.errors import ConfigError, UserFault
-from edgewright.spec import compiled, load_pipeline, parse_pipeline
+from edgewright.spec import compiled, load_pipelines, parse_pipelines
 from edgewright.spec.pipeline import Pipeline
 
 SUFFIX = ".py"
@@ -84,7 +84,7 @@ def checked_name(document: str) -> str:
     return f"{folder}{slash}.{name}.checked.json"
 
 
-def _kept(checked: str | None, text: str | None, file: Path) -> Pipeline | None:
+def _kept(checked: str | None, text: str | None, file: Path) -> list[Pipeline] | None:
     if checked is None or text is None:
         return None
     try:
@@ -94,10 +94,10 @@ def _kept(checked: str | None, text: str | None, file: Path) -> Pipeline | None:
     return compiled.load(data, checked, text, file)
 
 
-def _read(text: str | None, file: Path, name: str, environment: str) -> Pipeline:
+def _read(text: str | None, file: Path, name: str, environment: str) -> list[Pipeline]:
     if text is None:
-        return load_pipeline(file, environment=environment)
-    return parse_pipeline(text, file, shown=name, environment=environment)
+        return load_pipelines(file, environment=environment)
+    return parse_pipelines(text, file, shown=name, environment=environment)
 
 
 class BrokenPipeline(UserFault):
@@ -115,7 +115,7 @@ def load_stub(
     environment: str | None = None,
     checked: str | None = None,
 ) -> None:
-    """Put a pipeline's Dag into the module that a stub is.
+    """Put the Dags of a file's pipelines into the module that a stub is.
 
     Args:
         namespace: The stub's ``globals()``.
@@ -132,20 +132,15 @@ def load_stub(
         BrokenPipeline: the same, where an earlier version was good.
         ConfigError: an operator that it names does not exist, or another document has its ``dag_id``.
     """
-    from edgewright.factory.companion import companion_of
-    from edgewright.factory.dag import build_dag
+    from edgewright.factory.dag import dags_of
 
     file = Path(stub).with_name(Path(name).name)
     try:
         if fault is not None:
             raise ConfigError(fault, where=name)
-        pipeline = _kept(checked, text, file) or _read(text, file, name, environment or "")
-        dag = build_dag(pipeline, shown=name)
-        companion = companion_of(pipeline)
+        dags = dags_of(_kept(checked, text, file) or _read(text, file, name, environment or ""), shown=name)
     except UserFault as error:
         if last_good is None:
             raise
         raise BrokenPipeline(str(error), hint=f"the last good version is {last_good}") from None
-    namespace["dag"] = dag
-    if companion is not None:
-        namespace["events"] = companion
+    namespace.update({f"dag_{number}": dag for number, dag in enumerate(dags)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgewright.spec.faults import render_faults
-from edgewright.spec.load import load_pipeline, parse_pipeline
+from edgewright.spec.load import load_pipeline, load_pipelines, parse_pipeline, parse_pipelines
 from edgewright.spec.pipeline import Pipeline, Task
 from edgewright.spec.tree import check_tree, pipeline_files
 
@@ -22,7 +22,9 @@ __all__ = [
     "Task",
     "check_tree",
     "load_pipeline",
+    "load_pipelines",
     "parse_pipeline",
+    "parse_pipelines",
     "pipeline_files",
     "pipeline_schema",
     "render_faults",

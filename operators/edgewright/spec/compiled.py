@@ -8,57 +8,67 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgewright import __version__
+from edgewright.spec.documents import documents
 from edgewright.spec.markers import decode, encode
 from edgewright.spec.pipeline import Best, ForEach, Group, Pipeline, Position, Task
 
 #: Raised when the same pipeline would be written differently.
-_FORMAT = 1
+_FORMAT = 2
 _KEPT = ("dag_id", "digest", "schedule", "params", "triggers", "profiles", "notify", "environment")
 _TASK = ("id", "uses", "needs", "is_step", "profile", "preferred", "group", "setup", "teardown")
 
 
-def dump(pipeline: Pipeline) -> tuple[bytes, str]:
-    """Return a pipeline as JSON, and its sha256."""
-    document = {
-        "version": [_FORMAT, __version__],
-        **{name: getattr(pipeline, name) for name in _KEPT},
-        "arguments": _plain(pipeline.arguments),
-        "tasks": [_task(task) for task in pipeline.tasks],
-        "groups": [_group(group) for group in pipeline.groups],
-    }
+def dump(pipelines: Sequence[Pipeline]) -> tuple[bytes, str]:
+    """Return the pipelines of one file as JSON, and its sha256."""
+    document = {"version": [_FORMAT, __version__], "pipelines": [_pipeline(pipeline) for pipeline in pipelines]}
     data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     return data, hashlib.sha256(data).hexdigest()
 
 
-def load(data: bytes, sha256: str, text: str, file: Path) -> Pipeline | None:
-    """Return the pipeline, or ``None`` where the JSON is not what was kept, or another release wrote it.
+def load(data: bytes, sha256: str, text: str, file: Path) -> list[Pipeline] | None:
+    """Return the pipelines, or ``None`` where the JSON is not what was kept, or another release wrote it.
 
     Args:
         data: The JSON.
         sha256: What was kept beside it.
-        text: The document.
-        file: Its file.
+        text: The file's text.
+        file: The file.
     """
     if hashlib.sha256(data).hexdigest() != sha256:
         return None
     document = json.loads(data)
     if document["version"] != [_FORMAT, __version__]:
         return None
+    entries = document["pipelines"]
+    texts = [text] if len(entries) == 1 else [part.lstrip("\n") for part in documents(text)]
+    return [_read_pipeline(entry, part, file) for entry, part in zip(entries, texts, strict=True)]
+
+
+def _pipeline(pipeline: Pipeline) -> dict[str, Any]:
+    return {
+        **{name: getattr(pipeline, name) for name in _KEPT},
+        "arguments": _plain(pipeline.arguments),
+        "tasks": [_task(task) for task in pipeline.tasks],
+        "groups": [_group(group) for group in pipeline.groups],
+    }
+
+
+def _read_pipeline(entry: dict[str, Any], text: str, file: Path) -> Pipeline:
     return Pipeline(
         file=file,
         text=text,
-        arguments=_typed(document["arguments"]),
-        tasks=tuple(map(_read_task, document["tasks"])),
-        groups=tuple(map(_read_group, document["groups"])),
+        arguments=_typed(entry["arguments"]),
+        tasks=tuple(map(_read_task, entry["tasks"])),
+        groups=tuple(map(_read_group, entry["groups"])),
         **{
-            **{name: document[name] for name in _KEPT},
-            "triggers": tuple(document["triggers"]),
-            "notify": tuple(document["notify"]),
+            **{name: entry[name] for name in _KEPT},
+            "triggers": tuple(entry["triggers"]),
+            "notify": tuple(entry["notify"]),
         },
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from edgewright.errors import ConfigError, Fault, SpecError
 from edgewright.spec.arguments import DAG_ARGUMENTS, REFUSED_DAG_ARGUMENTS, read_arguments
 from edgewright.spec.code import check_operator
 from edgewright.spec.compose import KEYS, Composed, compose
+from edgewright.spec.documents import documents
 from edgewright.spec.faults import Faults
 from edgewright.spec.graph import order_tasks
 from edgewright.spec.groups import Entries
@@ -40,16 +42,40 @@ _OWN = (
 )
 
 
-def load_pipeline(path: Path, *, thorough: bool = False, environment: str | None = None) -> Pipeline:
+def load_pipeline(
+    path: Path, *, dag_id: str | None = None, thorough: bool = False, environment: str | None = None
+) -> Pipeline:
     """Return the pipeline of a file.
 
     Args:
         path: The file.
+        dag_id: Which one, where it holds several.
         thorough: Hold operators' arguments against their sources, too.
-        environment: Which of its ``environments:`` it is read for, see :func:`parse_pipeline`.
+        environment: Which of its ``environments:`` it is read for, see :func:`parse_pipelines`.
 
     Raises:
-        SpecError: with every fault of the document.
+        SpecError: with every fault of the file.
+        ConfigError: the file cannot be read, or holds several pipelines and it is not said which, or not that one.
+    """
+    found = load_pipelines(path, thorough=thorough, environment=environment)
+    fitting = [pipeline for pipeline in found if dag_id in (None, pipeline.dag_id)]
+    if len(fitting) == 1:
+        return fitting[0]
+    names = ", ".join(pipeline.dag_id for pipeline in found)
+    message = f"there is no pipeline {dag_id}" if dag_id else "this file holds several pipelines"
+    raise ConfigError(message, where=str(path), hint=f"say which one: {names}")
+
+
+def load_pipelines(path: Path, *, thorough: bool = False, environment: str | None = None) -> list[Pipeline]:
+    """Return every pipeline of a file, in its order.
+
+    Args:
+        path: The file.
+        thorough: Hold operators' arguments against their sources, too.
+        environment: Which of their ``environments:`` they are read for, see :func:`parse_pipelines`.
+
+    Raises:
+        SpecError: with every fault of the file.
         ConfigError: the file cannot be read.
     """
     path = Path(path)
@@ -62,13 +88,42 @@ def load_pipeline(path: Path, *, thorough: bool = False, environment: str | None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"cannot be read: {reason}", where=str(path)) from error
-    return parse_pipeline(text, path, thorough=thorough, environment=environment)
+    return parse_pipelines(text, path, thorough=thorough, environment=environment)
+
+
+def parse_pipelines(
+    text: str, file: Path, *, shown: str | None = None, thorough: bool = False, environment: str | None = None
+) -> list[Pipeline]:
+    """Return every pipeline of a text: documents are divided by ``---``. Arguments as :func:`parse_pipeline`.
+
+    Raises:
+        SpecError: with every fault of all documents.
+    """
+    found: list[Pipeline] = []
+    faults: list[Fault] = []
+    lines: dict[str, int] = {}
+    for part in documents(text):
+        try:
+            pipeline = parse_pipeline(part, file, shown=shown, thorough=thorough, environment=environment)
+        except SpecError as error:
+            faults.extend(error.faults)
+            continue
+        line = len(part) - len(part.lstrip("\n")) + 1
+        if pipeline.dag_id in lines:
+            message, allowed = f"duplicate dag_id {pipeline.dag_id!r}", f"a document from line {lines[pipeline.dag_id]}"
+            place = shown or str(file)
+            faults.append(Fault(place, line, 1, "dag_id", message, f"{allowed} has it already", code="duplicate-dag"))
+        lines[pipeline.dag_id] = line
+        found.append(replace(pipeline, text=part.lstrip("\n")))
+    if faults:
+        raise SpecError(faults)
+    return found
 
 
 def parse_pipeline(
     text: str, file: Path, *, shown: str | None = None, thorough: bool = False, environment: str | None = None
 ) -> Pipeline:
-    """Return the pipeline of a text.
+    """Return the pipeline of a text that is one document.
 
     Args:
         text: The document.

@@ -26,7 +26,7 @@ with contextlib.suppress(ImportError):  # PyYAML can be built without libyaml
     from yaml.cyaml import CParser as _Parser  # type: ignore[attr-defined]
 
 
-class _Loader(_Parser):  # type: ignore[misc]
+class Loader(_Parser):  # type: ignore[misc]
     """Composes nodes without working out YAML 1.1's tags: :class:`_Builder` reads values from their text."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
@@ -248,7 +248,7 @@ def _check_depth(text: str) -> None:
         return
     depth = 0
     try:
-        for event in yaml.parse(text, Loader=_Loader):
+        for event in yaml.parse(text, Loader=Loader):
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:
@@ -261,7 +261,7 @@ def _check_depth(text: str) -> None:
 
 def _compose(text: str, faults: Faults) -> yaml.Node | None:
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = yaml.compose(text, Loader=Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgewright.errors import ConfigError, Fault, SpecError
-from edgewright.spec.load import load_pipeline
+from edgewright.spec.load import load_pipelines
 from edgewright.spec.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -96,18 +96,19 @@ def check_tree(paths: Iterable[Path]) -> list[tuple[Path, Pipeline | list[Fault]
     seen: dict[str, Path] = {}
     for path in dict.fromkeys(pipeline_files(paths)):
         try:
-            pipeline = load_pipeline(path, thorough=True)
+            pipelines = load_pipelines(path, thorough=True)
         except SpecError as error:
             found.append((path, error.faults))
             continue
         except ConfigError as error:
             found.append((path, [Fault(str(path), 1, 1, "", error.message, error.hint, code="unreadable")]))
             continue
-        if pipeline.dag_id in seen:
-            found.append((path, [_duplicate(path, pipeline, seen[pipeline.dag_id])]))
-            continue
-        seen[pipeline.dag_id] = path
-        found.append((path, pipeline))
+        for pipeline in pipelines:
+            if pipeline.dag_id in seen:
+                found.append((path, [_duplicate(path, pipeline, seen[pipeline.dag_id])]))
+                continue
+            seen[pipeline.dag_id] = path
+            found.append((path, pipeline))
     return found
 
 

@@ -102,7 +102,7 @@ class RunningAirflow:
         return None if found is None else Source(None, found.group(2) + "\n")
 
     def _read(self, dag: dict[str, Any], source: Source, path: Path) -> Version | None:
-        from edgewright.spec import parse_pipeline
+        from edgewright.spec import parse_pipelines
 
         notes = self._notes(dag)
         folder = self._files(dag) if source.name is not None else None
@@ -111,7 +111,8 @@ class RunningAirflow:
             notes.append("the files beside the document are not compared: this installation's artifact store does not "
                          f"have version {dag['bundle_version'] or 'none'} of the Dag bundle")  # fmt: skip
         try:
-            pipeline = parse_pipeline(source.text, place, environment=source.environment or "")
+            found = parse_pipelines(source.text, place, environment=source.environment or "")
+            pipeline = next((one for one in found if one.dag_id == dag["dag_id"]), found[0])
         except EdgewrightError as error:
             notes.append(f"what Airflow runs cannot be read here: {str(error).splitlines()[0]}")
             return Version(Pipeline(dag["dag_id"], path, source.text, ""), False, tuple(notes))

@@ -72,7 +72,9 @@ class GitRevision:
     def version(self, path: Path, pipeline: Pipeline) -> Version | None:
         """Return what a file was; one that did not exist, or was not valid, counts as absent."""
         place = self._place(path.resolve())
-        return None if place is None else self._load(self._tree / place)
+        found = [] if place is None else self._load(self._tree / place)
+        same = [version for version in found if version.pipeline.dag_id == pipeline.dag_id]
+        return next(iter([*same, *found]), None)
 
     def removed(self, roots: list[Path], kept: Mapping[Path, Pipeline]) -> list[Version]:
         """Return the pipelines of files that are gone; one that another file holds now is not."""
@@ -87,7 +89,7 @@ class GitRevision:
             )
         ]
         ids = {pipeline.dag_id for pipeline in kept.values()}
-        found = [version for path in gone if (version := self._load(path)) is not None]
+        found = [version for path in gone for version in self._load(path)]
         return [version for version in found if version.pipeline.dag_id not in ids]
 
     def _place(self, path: Path) -> str | None:
@@ -95,13 +97,13 @@ class GitRevision:
         return path.relative_to(top).as_posix() if path.is_relative_to(top) else None
 
     @staticmethod
-    def _load(path: Path) -> Version | None:
-        from edgewright.spec import load_pipeline
+    def _load(path: Path) -> list[Version]:
+        from edgewright.spec import load_pipelines
 
         try:
-            return Version(load_pipeline(path))
+            return [Version(pipeline) for pipeline in load_pipelines(path)]
         except (SpecError, ConfigError):
-            return None
+            return []
 
 
 def _is_below(name: str, places: list[str]) -> bool:
