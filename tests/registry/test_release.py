@@ -168,3 +168,17 @@ def test_the_card_tells_what_people_ask(tmp_path: Path) -> None:
         "| run id | `r1` |",
     ):
         assert text in card
+
+
+def test_the_card_says_what_ran_each_variant(tmp_path: Path) -> None:
+    ran = model_folder(
+        tmp_path / "a", verified={"runtime": "onnxruntime"}, metrics={"accuracy": 0.91, "size_bytes": 9.0}
+    )
+    idle = model_folder(tmp_path / "b", target="arm", verified={"runtime": None, "unverified": "no AArch64"})
+    folder = tmp_path / "release"
+    folder.mkdir()
+    manifest = build_release(folder, "m", read_variants([ran, idle]), Golden([], {}), Facts())
+    assert [entry["verified"].get("unverified") for entry in manifest["variants"]] == [None, "no AArch64"]
+    card = (folder / "README.md").read_text()
+    assert "| onnx | onnx | 9 | 0.91 | onnxruntime |" in card
+    assert "| nothing: no AArch64 |" in card

@@ -66,22 +66,33 @@ def _verdict(gate: Mapping[str, Any]) -> str:
 
 def _variants(manifest: Mapping[str, Any]) -> str:
     default = manifest["default_variant"]
+    quality = "accuracy" if manifest["problem"] == "classification" else "rmse"
     rows = (
         (
             f"{variant['target']}{' (default)' if variant['target'] == default else ''}",
             variant["format"],
-            variant["size"],
+            int(variant["metrics"].get("size_bytes", variant["size"])),
+            variant["metrics"].get(quality),
+            _run_by(variant.get("verified", {})),
             "yes" if variant["self_tested"] else "no",
             f"`{variant['sha256'][:12]}`",
         )
         for variant in manifest["variants"]
     )
-    text = "## Variants\n\n" + _table(("variant", "format", "bytes", "has a self-test", "sha256"), rows)
+    text = "## Variants\n\n" + _table(
+        ("variant", "format", "bytes", quality, "run before publishing by", "has a self-test", "sha256"), rows
+    )
     if default is None:
         text += "\nNone of them can be loaded by the prediction service, which takes ONNX only.\n"
     if any(variant["format"] == "pickle" for variant in manifest["variants"]):
         text += "\nLoading a pickle runs the code that is in it: do it only if you trust who published it.\n"
     return text
+
+
+def _run_by(verified: Mapping[str, Any]) -> str:
+    if verified.get("unverified"):
+        return f"nothing: {verified['unverified']}"
+    return str(verified.get("runtime") or "")
 
 
 def _columns(manifest: Mapping[str, Any]) -> str:
