@@ -159,8 +159,8 @@ class _Dag:
         for name, task in sources.items():
             self.tasks.append(self._task(name, task, ids))
         for name, group in self.groups.items():
-            self._lose(group.place or 0, f"task_groups.{name}", "groups cannot be written in this release; its tasks "
-                       "keep their ids and their order", None)  # fmt: skip
+            self._lose(group.place or 0, f"task_groups.{name}", "its tasks keep their ids and their order; put them "
+                       "below tasks: of one entry to see them as a group", None)  # fmt: skip
         self._order(sources, ids)
         text = self._settled()
         losses = [*self.losses, *(loss for task in self.tasks for loss in task.losses)]
@@ -212,7 +212,10 @@ class _Dag:
             timetable = "airflow.timetables.trigger.DeltaTriggerTimetable"
             self.head["schedule"] = {"uses": timetable, "with": {"delta": sayable(value)}}
             return
-        self._lose(self.source.line(key), key, "a schedule by assets or by an object cannot be written", value)
+        if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+            self.head["schedule"] = {"assets": [str(item) for item in value]}
+            return
+        self._lose(self.source.line(key), key, "write a schedule by assets as {assets: [...]}", value)
 
     def _params(self) -> None:
         params = self.source.get("params")
@@ -273,16 +276,35 @@ class _Dag:
                        "partial", "variables_as_arguments", *_FUNCTIONS) or value is None:  # fmt: skip
                 continue
             self._task_key(task, key, given)
+        self._map(task, given)
         if any(loss.path.rpartition(".")[2] not in _HARMLESS for loss in task.losses):
             task.fail()
         elif given:
             task.entry["with"] = given
         return task
 
+    def _map(self, task: _Task, given: dict[str, Any]) -> None:
+        """Turn ``expand`` over lists into ``for_each``; what it shares out by ``partial`` stands in ``with``."""
+        shared, axes = task.source.get("partial"), task.source.get("expand")
+        if isinstance(shared, Mapped):
+            inner = _Task(task.name, shared, {})
+            for key in shared:
+                self._task_key(inner, key, given)
+            task.losses += inner.losses
+            task.entry |= inner.entry
+        elif shared is not None:
+            task.lose("partial", "it is a mapping of arguments")
+        if axes is None:
+            return
+        if not isinstance(axes, Mapped) or not all(_is_plain_list(axis) for axis in axes.values()):
+            task.lose(
+                "expand", "only lists that are written out are taken over; write for_each: {$x: TASK} for an output"
+            )
+            return
+        task.entry["for_each"] = {str(name): sayable(axis) for name, axis in axes.items()}
+        given |= {str(name): {"$t": f"{{{{ item.{name} }}}}"} for name in axes}
+
     def _fatal(self, task: _Task) -> None:
-        for key in ("expand", "partial"):
-            if key in task.source:
-                task.lose(key, "mapping cannot be written in this release; write the tasks out")
         if "decorator" in task.source:
             task.lose("decorator", _NO_FUNCTION)
         elif not task.source.get("operator"):
@@ -394,7 +416,7 @@ class _Dag:
         if self.template:
             parts.append(_dump({"templates": {"defaults": self.template}}))
         parts.append("tasks:\n")
-        order = ("id", "extends", "uses", "needs")
+        order = ("id", "extends", "for_each", "uses", "needs")
         for task in self.tasks:
             parts += [_comment(loss, "  ") for loss in task.losses]
             keys = [*order, *(key for key in task.entry if key not in (*order, "with")), "with"]
@@ -408,6 +430,10 @@ def _in_words(value: Any, reader: Any) -> Any:
     """Return seconds as a duration for people."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
     return duration_text(datetime.timedelta(seconds=value)) if is_number and reader is duration else value
+
+
+def _is_plain_list(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, (str, int, float, bool)) for item in value)
 
 
 def _named(value: Any, key: str) -> dict[str, Mapped]:
