@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -286,3 +287,49 @@ def test_the_scheduled_pipeline_of_the_documentation_runs(
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(rows(session, topic)) == 5
+
+
+@pytest.mark.slow
+def test_a_sink_waits_for_a_database_that_is_away(kafka: KafkaServer, topic: str, send: Send, tmp_path: Path) -> None:
+    from support.servers import demand
+
+    demand(CassandraServer)
+    number = 6000
+    send(*map(entry, range(number // 2)))
+    node = CassandraServer(tmp_path / "node")
+    said: list[str] = []
+    with node:
+        address = cassandra_address(f"cassandra://{node.host}:{node.port}/sinks.{topic}")
+        with Connection(address) as session:
+            table = Table(session, address, Layout(), FEATURE_LOG_COLUMNS)
+            settings = {"bootstrap.servers": kafka.bootstrap}
+            sink = Sink(settings, [topic], topic, Writer(table, lambda: sink.stopping(), said.append), say=said.append)
+            thread = threading.Thread(target=sink.run)
+            thread.start()
+            try:
+                wait_for(lambda: sink.progress.rows > 0)
+                node.kill()
+                send(*map(entry, range(number // 2, number)))
+                wait_for(lambda: any("trying again" in line for line in said))
+                assert thread.is_alive()
+                node.start()
+                wait_for(lambda: sink.progress.rows >= number)
+                assert session.execute(f"SELECT count(*) FROM sinks.{topic}").one().count == number
+            finally:
+                sink.stop()
+                thread.join(60)
+    assert not thread.is_alive()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_big_rows_go_in_small_batches(session: Any, address: str) -> None:
+    table = Table(session, cassandra_address(address), Layout(shards=1), {"text": "text"})
+    big = [Row(NOON, str(number), number, {"text": "x" * 200_000}, size=200_000) for number in range(40)]
+    assert Writer(table).write(big) == []
+    assert session.execute(f"SELECT count(*) FROM sinks.{table.address.table}").one().count == 40

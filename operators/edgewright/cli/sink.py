@@ -108,7 +108,7 @@ def _run(
 
     kafka, address = kafka_address(source), cassandra_address(target)
     if not address.table:
-        address = replace(address, table=re.sub(r"[^A-Za-z0-9_]", "_", kafka.topic))
+        address = replace(address, table=re.sub(r"[^A-Za-z0-9_]", "_", kafka.topic).lower())
     name = group or f"edgewright-sink-{address.keyspace}-{address.table}"
     last = Lines()
     with Connection(address) as session:
@@ -129,7 +129,7 @@ def _run(
 
 
 def _line(progress: Progress) -> str:
-    rate = f", {progress.rows / progress.seconds:,.0f} a second" if progress.seconds > 1 else ""
+    rate = f", {progress.rows / progress.seconds:,.0f} a second" if progress.rows > progress.seconds > 1 else ""
     text = f"{count(progress.rows, 'row')} stored{rate}, {count(progress.rejected, 'dead letter')}"
     return text + "".join(f"\n  {number} x {reason}" for reason, number in sorted(progress.reasons.items())[:5])
 

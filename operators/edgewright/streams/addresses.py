@@ -100,7 +100,7 @@ def cassandra_address(text: str) -> CassandraAddress:
     """
     usage = "cassandra://HOST[:PORT]/KEYSPACE[.TABLE], or cassandra://CONNECTION/KEYSPACE[.TABLE]"
     place, name = split_address(text, "cassandra", usage)
-    keyspace, _, table = name.partition(".")
+    keyspace, _, table = name.lower().partition(".")
     for what, word in (("keyspace", keyspace), ("table", table)):
         if (word or what == "keyspace") and not _WORD.fullmatch(word):
             raise ConfigError(

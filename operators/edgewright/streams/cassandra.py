@@ -17,7 +17,7 @@ import threading
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,8 +28,9 @@ from edgewright.streams.addresses import CassandraAddress
 NUMBER, TEXT, TRUTH, NUMBERS = "double", "text", "boolean", "frozen<list<double>>"
 _KEY = {"bucket": TEXT, "shard": "smallint", "time": "timestamp", "request_id": TEXT, "row": "int"}
 _BUCKETS = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d"}
-#: Rows in one batch, and batches on their way at a time.
+#: Rows and bytes in one batch, and batches on their way at a time.
 _BATCH = 100
+_BATCH_BYTES = 512 << 10
 _IN_FLIGHT = 24
 
 
@@ -43,6 +44,7 @@ class Row:
         number: Its place within the request.
         values: Its other columns.
         source: Where it came from; handed back where it cannot be stored.
+        size: About how many bytes it has.
     """
 
     time: datetime.datetime
@@ -50,6 +52,7 @@ class Row:
     number: int
     values: dict[str, Any]
     source: Any = None
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,23 +115,33 @@ class Table:
     """
 
     def __init__(self, session: Any, address: CassandraAddress, layout: Layout, columns: dict[str, str]) -> None:
+        from cassandra import RequestValidationException
+
         self.session, self.address, self.layout = session, address, layout
         self.columns: dict[str, str] = {}
         self._insert: Any = None
         self._names: list[str] = []
-        self._create(columns)
+        self._place = f"{quoted(address.keyspace)}.{quoted(address.table)}"
+        try:
+            self._create(columns)
+        except RequestValidationException as error:
+            raise ConfigError(
+                f"Cassandra refuses to make the table: {error}",
+                where=address.shown,
+                hint="check the user's permissions",
+            ) from error
 
     def _create(self, columns: dict[str, str]) -> None:
-        keyspace, table, layout = self.address.keyspace, self.address.table, self.layout
+        keyspace, layout = self.address.keyspace, self.layout
         self.session.execute(
-            f"CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = "
+            f"CREATE KEYSPACE IF NOT EXISTS {quoted(keyspace)} WITH replication = "
             f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {layout.replication}}}"
         )
         names = {**_KEY, **columns}
         defined = ", ".join(f"{quoted(name)} {kind}" for name, kind in names.items())
         window = layout.bucket.upper() + "S"
         self.session.execute(
-            f"CREATE TABLE IF NOT EXISTS {keyspace}.{table} ({defined}, "
+            f"CREATE TABLE IF NOT EXISTS {self._place} ({defined}, "
             "PRIMARY KEY ((bucket, shard), time, request_id, row)) "
             f"WITH comment = 'edgewright bucket={layout.bucket} shards={layout.shards}' "
             f"AND default_time_to_live = {layout.keep} AND compaction = {{'class': 'TimeWindowCompactionStrategy', "
@@ -140,7 +153,7 @@ class Table:
 
     def _read_back(self) -> None:
         """Take the columns and the layout that the table really has."""
-        where = (self.address.keyspace.lower(), self.address.table.lower())
+        where = (self.address.keyspace, self.address.table)
         found = self.session.execute(
             "SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s", where
         )
@@ -178,7 +191,7 @@ class Table:
             raise DataError(f"column {name} holds {known}, got {kind}")
 
     def _add(self, name: str, kind: str) -> None:
-        statement = f"ALTER TABLE {self.address.keyspace}.{self.address.table} ADD IF NOT EXISTS"
+        statement = f"ALTER TABLE {self._place} ADD IF NOT EXISTS"
         self.session.execute(f"{statement} {quoted(name)} {kind}")
         self._read_back()
 
@@ -208,7 +221,7 @@ class Table:
             names = [*_KEY, *self._names]
             columns, marks = ", ".join(quoted(name) for name in names), ", ".join("?" * len(names))
             # names come from checked addresses or are quoted; values are bound
-            text = f"INSERT INTO {self.address.keyspace}.{self.address.table} ({columns}) VALUES ({marks})"  # noqa: S608
+            text = f"INSERT INTO {self._place} ({columns}) VALUES ({marks})"  # noqa: S608
             self._insert = self.session.prepare(text)
         return self._insert
 
@@ -292,8 +305,8 @@ class Writer:
         for row in fitting:
             groups[self.table.layout.place(row)].append(row)
         for group in groups.values():
-            for start in range(0, len(group), size):
-                self._send_batch(insert, group[start : start + size], round_)
+            for batch in _batches(group, size):
+                self._send_batch(insert, batch, round_)
         with self._done:
             self._done.wait_for(lambda: round_.waiting == 0)
         return round_.failed
@@ -326,6 +339,20 @@ class Writer:
             answered(error)
             return
         future.add_callbacks(lambda _: answered(None), answered)
+
+
+def _batches(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
+    """Yield rows by batches of so many, or of so many bytes."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        if batch and (len(batch) >= most or size + row.size > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += row.size
+    if batch:
+        yield batch
 
 
 def quoted(name: str) -> str:
@@ -361,7 +388,7 @@ class Connection:
         self._address = address
 
     def __enter__(self) -> Any:
-        from cassandra import ConsistencyLevel
+        from cassandra import AuthenticationFailed, ConsistencyLevel
         from cassandra.auth import PlainTextAuthProvider
         from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
         from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
@@ -383,6 +410,10 @@ class Connection:
             return self._cluster.connect()
         except NoHostAvailable as error:
             self._cluster.shutdown()
+            if any(isinstance(reason, AuthenticationFailed) for reason in dict(error.errors).values()):
+                raise ConfigError(
+                    "Cassandra does not know this user and password", where=self._address.shown
+                ) from error
             raise Unavailable(
                 f"Cassandra does not answer: {_short(error)}",
                 where=self._address.shown,

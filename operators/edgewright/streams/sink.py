@@ -101,7 +101,7 @@ def _feature_row(document: dict[str, Any], message: Any) -> Row:
     number = document.get("row", 0)
     if not isinstance(number, int):
         raise DataError(f"row: expected a whole number, got {number!r}")
-    return Row(_time(document.get("time"), message), str(document["request_id"]), number, values, message)
+    return Row(_time(document.get("time"), message), str(document["request_id"]), number, values, message, len(message))
 
 
 def _plain_row(document: dict[str, Any], message: Any, fields: Fields) -> Row:
@@ -120,7 +120,7 @@ def _plain_row(document: dict[str, Any], message: Any, fields: Fields) -> Row:
     place = f"{message.topic()}/{message.partition()}/{message.offset()}"
     identifier = document.get(fields.id)
     when = _time(document.get(fields.time), message)
-    return Row(when, place if identifier is None else str(identifier), 0, values, message)
+    return Row(when, place if identifier is None else str(identifier), 0, values, message, len(message))
 
 
 def _time(value: Any, message: Any) -> datetime.datetime:
