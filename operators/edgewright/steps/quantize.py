@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgewright.artifacts import ArtifactRef
-from edgewright.errors import GateResult, UserFault
+from edgewright.errors import ConfigError, GateResult, UserFault
 from edgewright.spec.gates import check_gates
 from edgewright.spec.steps.quantize import GATE_METRICS, QuantizeConfig
 from edgewright.steps import metrics
@@ -33,7 +33,7 @@ from edgewright.steps.originals import with_columns
 from edgewright.steps.quantize_report import report_page
 from edgewright.steps.tracking import add_to_run
 from edgewright.steps.variants import Rows, Variant, compare_variants, measure_onnx
-from edgewright.targets import find_target
+from edgewright.targets import Target, find_target
 
 
 def run(config: QuantizeConfig, context: StepContext) -> StepOutput:
@@ -44,6 +44,7 @@ def run(config: QuantizeConfig, context: StepContext) -> StepOutput:
         UserFault: the model has no ONNX form, the export differs from it, or the target cannot help it.
     """
     target = find_target(config.target)
+    _refuse_unheeded(config, target)
     source = load_model(context.fetch(config.model))
     dataset = with_columns(source.document.feature_names, Dataset.open(context.fetch(config.data)), context)
     rows = Rows(*metrics.held_out(dataset))
@@ -58,6 +59,17 @@ def run(config: QuantizeConfig, context: StepContext) -> StepOutput:
     output = _output(config, context, [exported, variant], measured, gates, rows)
     output.notes = [*notes, *output.notes, *_transform_notes(dataset)]
     return output
+
+
+def _refuse_unheeded(config: QuantizeConfig, target: Target) -> None:
+    """Refuse what was asked for and would change nothing."""
+    unheeded = sorted({"method", "per_channel", "calibration"} & config.model_fields_set - set(target.options))
+    if unheeded:
+        raise ConfigError(
+            f"the target {target.name} does not heed {', '.join(unheeded)}",
+            where="quantize.with",
+            hint=f"leave it out; it heeds {', '.join(target.options) or 'none of these'}",
+        )
 
 
 def _gateable(measured: dict[str, float], variant: Variant) -> dict[str, float | None]:

@@ -40,7 +40,7 @@ class Target:
         suffix: Ending of the compiled file.
         format: ``format`` in ``model.json``.
         requires: Distributions that must be installed.
-        options: Keys of ``quantize``'s ``with:`` that it heeds.
+        options: Which of ``method``, ``per_channel`` and ``calibration`` it heeds; the others are refused.
         runtime: What runs the compiled file here (``onnxruntime`` in this process; anything else by ``open_model``), or
             ``None`` where nothing here can.
         narrows: Whether it makes numbers narrower, so that calibration rows are wanted.
@@ -136,7 +136,7 @@ TARGETS: dict[str, Target] = {
             suffix=".xml",
             format="openvino",
             requires=(),
-            options=("precision", "preset"),
+            options=("calibration",),
             runtime="OpenVINO on CPU",
             narrows=True,
             environment="openvino",
@@ -147,7 +147,7 @@ TARGETS: dict[str, Target] = {
             "power-of-two INT8 in ONNX by AMD Quark, as AMD's DPUs and NPUs compute",
             "edgewright.targets.vitis_ai",
             requires=(),
-            options=("style",),
+            options=("calibration",),
             narrows=True,
             environment="vitis-ai",
             programs=("g++",),
@@ -160,7 +160,6 @@ TARGETS: dict[str, Target] = {
             suffix=".tar.gz",
             format="hls4ml",
             requires=(),
-            options=("part", "clock_ns", "precision", "reuse_factor", "strategy", "io"),
             runtime="hls4ml's C++ emulation",
             environment="hls",
             programs=("g++",),
@@ -174,7 +173,6 @@ TARGETS: dict[str, Target] = {
             suffix=".so",
             format="tvm",
             requires=(),
-            options=("features",),
             runtime="TVM on this processor",
             environment="tvm",
             core=True,
@@ -186,7 +184,6 @@ TARGETS: dict[str, Target] = {
             suffix=".tflite",
             format="litert",
             requires=(),
-            options=("file", "output"),
             runtime="LiteRT on CPU",
             environment="litert",
         ),
