@@ -1,4 +1,4 @@
-"""A worker on another machine: no folder of pipelines, no version on its disk; only Airflow's message and the S3 store."""
+"""A worker on another machine: no folder of pipelines, only Airflow's message and an S3 store."""
 
 from __future__ import annotations
 

@@ -41,10 +41,10 @@ PIPELINE = Pipeline(
 )
 
 
-def test_mermaid_has_every_task_and_every_edge() -> None:
+def test_mermaid_has_every_task_and_every_edge_that_is_not_implied() -> None:
     text = mermaid(PIPELINE)
     assert text.startswith("flowchart LR\n")
-    assert text.count(" --> ") == 5
+    assert text.count(" --> ") == 4  # data -> quality is implied
     assert 't1["model<br/><i>train</i>"]' in text
 
 
@@ -84,8 +84,23 @@ def test_python_is_valid_and_wires_outputs() -> None:
 
 def test_page_shows_params_tasks_and_gates() -> None:
     text = page(PIPELINE)
-    assert "| `alpha` | number | `0.001` | L2 penalty |" in text
+    assert "- Starts: by schedule `0 3 * * 0`, by hand" in text
+    assert "| `alpha` | number | `0.001` |  | L2 penalty |" in text
     assert "- `quality`: accuracy >= 0.75" in text
+
+
+def test_page_says_what_starts_it_and_what_params_allow() -> None:
+    text = page(
+        replace(
+            PIPELINE,
+            schedule={"assets": ["s3://b/a"], "time": "@daily"},
+            triggers=({"kafka": {"topic": "labelled"}},),
+            params={"kind": {"type": "string", "enum": ["a|b", "c"]}},
+        )
+    )
+    starts = 'by schedule `@daily`, when assets are updated: `["s3://b/a"]`, by kafka `labelled`, by hand'
+    assert f"- Starts: {starts}\n" in text
+    assert '| `kind` | string | must be given | enum ["a\\|b", "c"] |  |' in text
 
 
 def change(task_id: str, **fields: object) -> Pipeline:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from edgewright.cli.output import count
 from edgewright.errors import SpecError
-from edgewright.spec.render import page
+from edgewright.spec.render import page, starts
 
 
 @click.command("docs")
@@ -23,11 +24,11 @@ def command(paths: tuple[Path, ...], output: Path) -> None:
     if faults:
         raise SpecError(faults)
     output.mkdir(parents=True, exist_ok=True)
-    lines = ["# Pipelines", "", "| pipeline | schedule | description |", "|---|---|---|"]
+    lines = ["# Pipelines", "", "| pipeline | starts | description |", "|---|---|---|"]
     for _, pipeline in checked:
         assert not isinstance(pipeline, list), "faults were raised above"
         (output / f"{pipeline.dag_id}.md").write_text(page(pipeline))
-        about = pipeline.arguments.get("description", "")
-        lines.append(f"| [{pipeline.dag_id}]({pipeline.dag_id}.md) | {pipeline.schedule or 'by hand'} | {about} |")
+        about = str(pipeline.arguments.get("description", "")).replace("|", "\\|").replace("\n", " ")
+        lines.append(f"| [{pipeline.dag_id}]({pipeline.dag_id}.md) | {starts(pipeline)} | {about} |")
     (output / "index.md").write_text("\n".join(lines) + "\n")
-    click.echo(f"wrote {len(checked)} pages and an index to {output}")
+    click.echo(f"wrote {count(len(checked), 'page')} and an index to {output}")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from edgewright.spec.arguments import STEP_DEFAULTS
+from edgewright.spec.layout import reduced
 from edgewright.spec.markers import encode
 from edgewright.spec.pipeline import Group, Pipeline, Task, iter_references
 from edgewright.spec.render_limits import left_out, refuse_mapping
@@ -29,10 +30,11 @@ _NOT_IN_AIRFLOW = frozenset(
 
 
 def mermaid(pipeline: Pipeline) -> str:
-    """Return the graph as Mermaid text, from left to right; groups are frames."""
+    """Return the graph as Mermaid text, from left to right; groups are frames, edges that others imply are left out."""
     names = {entry.id: f"t{number}" for number, entry in enumerate(pipeline.tasks)}
     lines = ["flowchart LR", *_level(pipeline, None, names, "  ")]
-    lines += [f"  {names[upstream]} --> {names[task.id]}" for task in pipeline.tasks for upstream in task.needs]
+    edges = reduced((upstream, task.id) for task in pipeline.tasks for upstream in task.needs)
+    lines += [f"  {names[upstream]} --> {names[task_id]}" for upstream, task_id in edges]
     return "\n".join(lines) + "\n"
 
 
@@ -136,23 +138,63 @@ def _plain(value: Any) -> Any:
 
 
 def page(pipeline: Pipeline) -> str:
-    """Return a Markdown page: what the pipeline does, its graph, params and tasks."""
+    """Return a Markdown page: what the pipeline does, what starts it, its graph, params, tasks and gates."""
     lines = [f"# {pipeline.dag_id}", ""]
     if pipeline.arguments.get("description"):
         lines += [str(pipeline.arguments["description"]), ""]
-    lines += [f"Schedule: `{pipeline.schedule}`" if pipeline.schedule else "Started by hand or by an event.", ""]
-    lines += ["```mermaid", mermaid(pipeline).rstrip(), "```", ""]
-    if pipeline.params:
-        lines += ["## Params", "", "| name | type | default | description |", "|---|---|---|---|"]
-        for name, schema in pipeline.params.items():
-            default = json.dumps(schema.get("default"))
-            lines.append(f"| `{name}` | {schema.get('type', 'any')} | `{default}` | {schema.get('description', '')} |")
-        lines.append("")
-    lines += ["## Tasks", "", "| task | uses | after | what it does |", "|---|---|---|---|"]
+    lines += [f"- Starts: {starts(pipeline)}", f"- File: `{pipeline.file.name}` in `{pipeline.folder.name}/`"]
+    for label, values in (("Owner", pipeline.arguments.get("owner")), ("Tags", pipeline.arguments.get("tags"))):
+        if values:
+            lines.append(f"- {label}: {values if isinstance(values, str) else ', '.join(map(str, values))}")
+    if pipeline.notify:
+        lines.append(f"- Tells: {', '.join(kind for entry in pipeline.notify for kind in entry)}")
+    lines += ["", "```mermaid", mermaid(pipeline).rstrip(), "```", "", *_params(pipeline), "## Tasks", ""]
+    lines += ["| task | uses | after | what it does |", "|---|---|---|---|"]
     for task in pipeline.tasks:
         summary = STEPS[task.uses].summary if task.is_step and task.uses else ""
-        lines.append(f"| `{task.id}` | `{task.uses or 'nothing'}` | {', '.join(task.needs) or '-'} | {summary} |")
+        times = f" (x {_times(task)})" if task.for_each is not None else ""
+        needs = ", ".join(task.needs) or "-"
+        lines.append(f"| `{task.id}`{times} | `{task.uses or 'nothing'}` | {needs} | {_cell(summary)} |")
     lines += ["", "## Gates", ""]
     gates = [(task.id, m, limit) for task in pipeline.tasks for m, limit in (task.config.get("gates") or {}).items()]
     lines += [f"- `{task}`: {metric} {limit}" for task, metric, limit in gates] or ["None."]
     return "\n".join(lines) + "\n"
+
+
+def starts(pipeline: Pipeline) -> str:
+    """Return in words what starts a pipeline."""
+    found = []
+    schedule = pipeline.schedule
+    if isinstance(schedule, Mapping) and "assets" in schedule:
+        found.append(f"when assets are updated: `{json.dumps(schedule['assets'])}`")
+        schedule = schedule.get("time")
+    if isinstance(schedule, Mapping):
+        schedule = schedule.get("uses")
+    if schedule is not None:
+        found.insert(0, f"by schedule `{schedule}`")
+    for trigger in pipeline.triggers:
+        for kind, about in trigger.items():
+            place = next((about[key] for key in ("topic", "uri", "model") if key in about), "") \
+                if isinstance(about, Mapping) else about  # fmt: skip
+            found.append(f"by {kind} `{place}`" if place else f"by {kind}")
+    return ", ".join([*found, "by hand"])
+
+
+def _params(pipeline: Pipeline) -> list[str]:
+    if not pipeline.params:
+        return []
+    lines = ["## Params", "", "| name | type | default | allowed | description |", "|---|---|---|---|---|"]
+    for name, schema in pipeline.params.items():
+        kinds = schema.get("type", "any")
+        rest = {key: value for key, value in schema.items() if key not in ("type", "default", "description", "title")}
+        allowed = ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in rest.items())
+        default = f"`{json.dumps(schema['default'], ensure_ascii=False)}`" if "default" in schema else "must be given"
+        kind = kinds if isinstance(kinds, str) else " or ".join(map(str, kinds))
+        cells = (f"`{name}`", kind, default, allowed, schema.get("description", ""))
+        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+    return [*lines, ""]
+
+
+def _cell(text: object) -> str:
+    """Return a text as it can stand in a cell of a table."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
