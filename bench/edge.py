@@ -223,7 +223,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         keys = ("size_bytes", "size_ratio", "accuracy", "sqnr_db", "latency_us", "latency_256_us")
         digits_of = (",.0f", ".2f", ".4f", ".1f", ".1f", ",.0f")
         cells = [row["target"]]
-        cells += ["-" if row[k] is None else format(row[k], d) for k, d in zip(keys, digits_of, strict=True)]
+        cells += ["-" if row.get(k) is None else format(row[k], d) for k, d in zip(keys, digits_of, strict=True)]
         cells += ["-" if value is None else f"{value:.1f}" for value in (ours, hand, over)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

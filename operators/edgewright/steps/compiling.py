@@ -83,7 +83,9 @@ def _variant(target: Target, exported: ModelDocument, compiled: Compiled, second
             "libraries": {**exported.libraries, **compiled.tools},
         }
     )
-    return Variant(target.name, compiled.data, document, files=compiled.files, compile_seconds=seconds)
+    return Variant(
+        target.name, compiled.data, document, files=compiled.files, compile_seconds=seconds, source=target.source
+    )
 
 
 def _told(target: Target, exported: ModelDocument) -> dict[str, Any]:

@@ -68,7 +68,9 @@ def _how(variant: Variant) -> str:
 
 
 def _charts(shown: dict[str, Variant], variants: list[Variant]) -> dict[str, bytes]:
-    charts = {"size": plots.bars("Size", "bytes", {name: float(variant.size) for name, variant in shown.items()})}
+    charts: dict[str, bytes] = {}
+    if not variants[-1].source:
+        charts["size"] = plots.bars("Size", "bytes", {name: float(item.size) for name, item in shown.items()})
     for batch in Latency.BATCHES:
         times = {name: v.latency[batch].p50 for name, v in shown.items() if batch in v.latency}
         if len(times) == len(shown):

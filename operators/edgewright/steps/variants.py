@@ -33,6 +33,7 @@ class Variant:
         latency: Times by rows a call; empty where they were not measured or mean nothing.
         files: Files beside the main one.
         compile_seconds: What the compiler took.
+        source: Whether it is to be built elsewhere, so that its size says nothing about the hardware.
     """
 
     target: str
@@ -43,6 +44,7 @@ class Variant:
     latency: dict[int, Latency] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     compile_seconds: float = 0.0
+    source: bool = False
 
     @property
     def size(self) -> int:
@@ -113,9 +115,10 @@ def compare_variants(source: LoadedModel, exported: Variant, variant: Variant, r
         "verified": float(variant.scores is not None),
         "size_bytes": float(variant.size),
         "float_size_bytes": float(exported.size),
-        "size_ratio": variant.size / exported.size,
         "compile_seconds": variant.compile_seconds,
     }
+    if not variant.source:
+        found["size_ratio"] = variant.size / exported.size
     if "integer_nodes" in variant.document.details:
         found["integer_nodes"] = float(variant.document.details["integer_nodes"])
     if variant.scores is None:
