@@ -117,3 +117,26 @@ def test_fields_that_are_missing_or_unknown(start: Any) -> None:
     result = start([{"age": 99, "num": 1, "ward": "b"}], on_event="append")
     manifest = Dataset.open(Path(result.outputs["dataset"].uri.removeprefix("file://"))).manifest
     assert manifest["missing"] == {"chol": 1}
+
+
+def test_objects_of_a_batch_are_rows_and_stay_when_they_are_gone(start: Any, tmp_path: Path, run_step: Any) -> None:
+    from edgewright.spec.triggers import ObjectsTrigger
+    from edgewright.streams.objects import ObjectSource
+
+    store = ArtifactStore(tmp_path / "store")
+    folder = tmp_path / "in%20put"
+    folder.mkdir()
+    (folder / "a+b.csv").write_text("num,age,chol\n1,70,250\n0,71,251\n")
+    (folder / "gone.csv").write_text("num,age,chol\n1,72,250\n")
+    log = BatchLog(store, "test", "objects-in")
+    trigger = {"uri": f"file://{tmp_path}/in*/*.csv", "every": 0.05, "batch": {"min_objects": 2}}
+    source = ObjectSource(ObjectsTrigger.model_validate(trigger), {}, log)
+    batch = next(found for _ in range(20) if (found := source.poll(0.1)))
+    (folder / "gone.csv").unlink()
+    claim = log.write_claim("event__o", [batch.number])
+    config = {"source": "data.csv", "label": "num", "on_event": "append"}
+    result = run_step("ingest", config, run="event__o", batch=claim)
+    assert rows_of(result) == 22
+    settle(store, "test", "event__o", claim, success=True, outcome={})
+    (folder / "a+b.csv").unlink()
+    assert rows_of(start([ROW], on_event="append")) == 23

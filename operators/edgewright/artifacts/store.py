@@ -352,6 +352,34 @@ class ArtifactStore:
             finally:
                 temporary.unlink(missing_ok=True)
 
+    def put_file(self, key: str, path: Path) -> None:
+        """Copy a file to a key in one step."""
+        with _store_errors(f"cannot write {key}", self.root):
+            if not self.is_local:
+                self._fs.put_file(str(path), self._path(key))
+                return
+            target = Path(self._path(key))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
+            try:
+                shutil.copyfile(path, temporary)
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def get_file(self, key: str, folder: Path) -> Path | None:
+        """Return a local file with what stands at a key (copied into a folder if the store is remote), or ``None``."""
+        with _store_errors(f"cannot read {key}", self.root):
+            if self.is_local:
+                path = Path(self._path(key))
+                return path if path.is_file() else None
+            target = folder / key.rpartition("/")[2]
+            try:
+                self._fs.get_file(self._path(key), str(target))
+            except FileNotFoundError:
+                return None
+            return target
+
     def open(self, key: str) -> IO[bytes]:
         """Open the file at a key for reading.
 

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from edgewright.spec.arguments import Invalid, duration
 from edgewright.spec.faults import Faults, listing
 from edgewright.spec.step_config import check_model
-from edgewright.spec.steps.base import EntryPoint, StepConfig
+from edgewright.spec.steps.base import StepConfig
 
 TOPIC_PATTERN = r"^([A-Za-z0-9._-]{1,249}|\^.+)$"
 
@@ -104,13 +104,7 @@ class KafkaTrigger(Trigger):
     connection: Annotated[str, Field(min_length=1, description="Airflow connection of the type kafka.")] = (
         "kafka_default"
     )
-    format: Annotated[
-        Literal["json", "avro", "text", "bytes"], Field(description="What a message holds; avro needs a registry.")
-    ] = "json"
-    schema_: Annotated[
-        EntryPoint | None,
-        Field(alias="schema", description="pandera schema; messages that do not fit go to the dead letters."),
-    ] = None
+    format: Annotated[Literal["json", "text", "bytes"], Field(description="What a message holds.")] = "json"
     key: Annotated[
         str | None, Field(min_length=1, description="Field by which messages of a batch are the same; the last counts.")
     ] = None
@@ -128,8 +122,8 @@ class KafkaTrigger(Trigger):
     def _fits_together(self) -> KafkaTrigger:
         if self.per_message and "batch" in self.model_fields_set:
             raise ValueError("per_message and batch exclude each other")
-        if self.format in ("text", "bytes") and (self.schema_ or self.key):
-            raise ValueError(f"schema and key need messages with fields, not format: {self.format}")
+        if self.format in ("text", "bytes") and self.key:
+            raise ValueError(f"key needs messages with fields, not format: {self.format}")
         for name in ("reply", "dead_letters"):
             topic = getattr(self, name)
             if topic is not None and (topic.startswith("^") or topic in self.topics):

@@ -108,15 +108,54 @@ class Events:
             found |= {n for n in whole if isinstance(value.get(n), float) and not value[n].is_integer()}
         return sorted(found)
 
+    def objects(self, context: StepContext) -> Iterator[tuple[Path, str]]:
+        """Yield the objects of all batches as local files, each with its address.
+
+        What a run took of an object is kept in the store, because a later run may need it when the object is gone.
+        An object that was replaced since is left out: its new version is in a batch of its own.
+        """
+        for batch in self.batches:
+            if batch.kind == "objects":
+                for value in self._lines(batch, context):
+                    path = self._object(value, batch, context)
+                    if path is not None:
+                        yield path, value["uri"]
+
+    @staticmethod
+    def _object(value: dict[str, Any], batch: Batch, context: StepContext) -> Path | None:
+        from edgewright.steps.sources import obtain, version_of
+
+        uri = value["uri"]
+        digest = digest_json([uri, value["version"], value["size"]])[:32]
+        key = f"{batch.data.rpartition('/data/')[0]}/objects/{digest}-{uri.rpartition('/')[2]}"
+        kept = context.store.get_file(key, context.scratch)
+        if kept is not None:
+            return kept
+        if version_of(uri, context) != value["version"]:
+            context.note("%s was replaced or removed since it was seen, and is left out", uri)
+            return None
+        # the address of a file is its path, with whatever stands in its name
+        path = Path(uri.removeprefix("file://")) if uri.startswith("file://") else obtain(uri, context, digest)
+        if path.stat().st_size != value["size"]:
+            context.note("%s was replaced while it was read, and is left out", uri)
+            return None
+        context.store.put_file(key, path)
+        return path
+
     def _values(self, context: StepContext) -> Iterator[dict[str, Any]]:
         for batch in self.batches:
-            count = 0
-            with context.store.open(batch.data) as file:
-                for line in file:
-                    count += 1
-                    value = _decode(line)["value"]
-                    if not isinstance(value, dict):
-                        raise DataError(f"message {count} is no object", where=batch.name)
-                    yield value
-            if count != batch.messages:
-                raise DamagedArtifact(f"it has {count} messages, not {batch.messages}", where=batch.data)
+            if batch.kind != "objects":
+                yield from self._lines(batch, context)
+
+    @staticmethod
+    def _lines(batch: Batch, context: StepContext) -> Iterator[dict[str, Any]]:
+        count = 0
+        with context.store.open(batch.data) as file:
+            for line in file:
+                count += 1
+                value = _decode(line)["value"]
+                if not isinstance(value, dict):
+                    raise DataError(f"message {count} is no object", where=batch.name)
+                yield value
+        if count != batch.messages:
+            raise DamagedArtifact(f"it has {count} messages, not {batch.messages}", where=batch.data)

@@ -7,6 +7,7 @@ because equal rows on both sides are a fault.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -112,20 +113,39 @@ def _peek(table: Table) -> int:
 
 
 def _add_events(events: Events, table: Table, spool: Spool, splitter: Splitter | None, context: StepContext) -> int:
-    """Add the messages of a run as rows with the source's columns; return how many there are."""
+    """Add the messages and objects of a run as rows with the source's columns; return how many rows there are."""
     if not events.batches:
         return 0
+    columns = {"columns": [name for name, _ in table.columns], "types": {}}
+    messages = {**columns, "format": "jsonl", "compression": "none", "max_bad_rows": 0.0}
+    count = 0
     path = events.write(context.scratch / "events.jsonl", table.columns, context)
-    names = [name for name, _ in table.columns]
-    given = {"columns": names, "format": "jsonl", "compression": "none", "types": {}, "max_bad_rows": 0.0}
+    if path.stat().st_size:
+        count += _add_file(path, "events", messages, table, spool, splitter, context)
+    for path, address in events.objects(context):
+        count += _add_file(path, address, {**columns, "format": "auto"}, table, spool, splitter, context)
+    return count
+
+
+def _add_file(
+    path: Path,
+    name: str,
+    given: dict[str, Any],
+    table: Table,
+    spool: Spool,
+    splitter: Splitter | None,
+    context: StepContext,
+) -> int:
+    """Add the rows of a file by way of a spool of its own, because reading may start again."""
     config = table.config.model_copy(update=given)
-    rows = Spool(context.scratch / "events.arrow")
-    count = _first_pass(open_table(path, "events", config, dict(table.columns)), rows, None, config, context)
+    rows = Spool(context.scratch / "more.arrow")
+    count = _first_pass(open_table(path, shown(name), config, dict(table.columns)), rows, None, config, context)
     rows.close()
     for batch in rows.read():
         if splitter is not None:
             splitter.count(batch, row_hashes(batch, splitter.seed))
         spool.write(batch)
+    rows.path.unlink()
     return count
 
 

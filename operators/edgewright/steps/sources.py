@@ -85,6 +85,24 @@ def local_path(address: str, context: StepContext) -> Path | None:
     return path
 
 
+def version_of(address: str, context: StepContext) -> str | None:
+    """Return the version of an object as event sources name it: its ETag, for a file its time; ``None`` if it is gone.
+
+    Raises:
+        Unavailable: the object store does not answer.
+    """
+    if address.startswith("file://"):
+        try:
+            return str(Path(address.removeprefix("file://")).stat().st_mtime_ns)
+        except FileNotFoundError:
+            return None
+    try:
+        info = _with_object_store(address, context, lambda system, path: system.info(path))
+    except DataError:
+        return None
+    return str(info.get("ETag", "")).strip('"')
+
+
 def obtain(address: str, context: StepContext, name: str) -> Path:
     """Return a local file with a source's bytes.
 

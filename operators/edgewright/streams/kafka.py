@@ -38,14 +38,13 @@ MAX_BYTES = 64 << 20
 #: Largest message that is taken.
 MAX_MESSAGE = 16 << 20
 _TIMEOUT = 10.0
-_OURS = ("schema.registry.url", "schema.registry.basic.auth.user.info")
 _CONSUMER_ONLY = ("group.id", "auto.offset.reset", "enable.auto.commit", "session.timeout.ms", "heartbeat.interval.ms",
                   "max.poll.interval.ms", "group.instance.id", "partition.assignment.strategy")  # fmt: skip
 
 
 def client_settings(settings: Mapping[str, Any], *, consumer: bool = False) -> dict[str, Any]:
     """Return what librdkafka takes of a connection's settings."""
-    left_out = _OURS if consumer else (*_OURS, *_CONSUMER_ONLY)
+    left_out = () if consumer else _CONSUMER_ONLY
     return {name: value for name, value in settings.items() if name not in left_out and not callable(value)}
 
 

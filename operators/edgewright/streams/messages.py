@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-
-from edgewright.errors import ConfigError
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -48,22 +45,14 @@ class Decoder:
     """Reads messages of one format.
 
     Args:
-        format_: ``json``, ``avro``, ``text`` or ``bytes``.
+        format_: ``json``, ``text`` or ``bytes``.
         key: Name of the field by which messages are the same.
-        avro: Reads a payload of Avro, see :mod:`edgewright.streams.avro`.
-
-    Raises:
-        ConfigError: the format is Avro, and nothing reads it.
     """
 
-    def __init__(self, format_: str, key: str | None = None, avro: Callable[[bytes], Any] | None = None) -> None:
+    def __init__(self, format_: str, key: str | None = None) -> None:
         self._key = key
-        readers = {"json": self._json, "text": self._text, "bytes": self._bytes, "avro": self._avro}
+        readers = {"json": self._json, "text": self._text, "bytes": self._bytes}
         self._read = readers[format_]
-        self._read_avro = avro
-        if format_ == "avro" and avro is None:
-            hint = 'the extra of the connection says where: {"schema.registry.url": "http://..."}'
-            raise ConfigError("format: avro needs a schema registry", hint=hint)
 
     def received(self, message: Any, epoch: int) -> Received:
         """Return a message of confluent-kafka as a line, or with the reason why it is none."""
@@ -94,14 +83,6 @@ class Decoder:
             raise Unreadable("it is JSON, but no object")
         # a batch has one message a line
         return (_encode(value) if b"\n" in payload or b"\r" in payload else payload), self._identity(value)
-
-    def _avro(self, payload: bytes) -> tuple[bytes, Any]:
-        assert self._read_avro is not None
-        try:
-            value = self._read_avro(payload)
-        except (ValueError, LookupError, TypeError, EOFError) as error:
-            raise Unreadable(f"it is no Avro of a known schema: {error}") from None
-        return _encode(value), self._identity(value)
 
     def _text(self, payload: bytes) -> tuple[bytes, Any]:
         try:

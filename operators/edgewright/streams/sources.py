@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgewright.errors import ConfigError
-from edgewright.spec.triggers import TRIGGERS, KafkaTrigger
+from edgewright.installation import Installation
+from edgewright.spec.triggers import TRIGGERS, KafkaTrigger, ObjectsTrigger
 from edgewright.streams.batches import BatchLog
 
 
@@ -22,10 +22,16 @@ def open_source(kind: str, config: Mapping[str, Any], batches: BatchLog, setting
     Raises:
         ConfigError: it cannot be opened like this.
     """
-    model = TRIGGERS[kind].model_validate(config)
+    model: Any = TRIGGERS[kind].model_validate(config)
     if isinstance(model, KafkaTrigger):
         from edgewright.streams.kafka import KafkaSource
         from edgewright.streams.messages import Decoder
 
         return KafkaSource(model, settings, batches, Decoder(model.format, model.key))
-    raise ConfigError(f"{kind} cannot start a pipeline in this release")
+    if isinstance(model, ObjectsTrigger):
+        from edgewright.streams.objects import ObjectSource
+
+        return ObjectSource(model, settings, batches)
+    from edgewright.streams.registry_events import RegistrySource
+
+    return RegistrySource(model, Installation.load().tracking_uri, batches)

@@ -87,7 +87,8 @@ class IngestConfig(StepConfig):
         if self.split and self.split.stratify and not self.label:
             raise ValueError("split.stratify needs a label")
         addresses = [address for address in (self.source, self.holdout) if address]
-        if self.connection and not any(address.startswith("s3://") for address in addresses):
+        from_events = self.on_event != "ignore"
+        if self.connection and not from_events and not any(address.startswith("s3://") for address in addresses):
             raise ValueError("connection is for s3:// sources")
         if self.columns is not None:
             if not self.columns or len(set(self.columns)) < len(self.columns):
