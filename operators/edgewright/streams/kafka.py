@@ -330,6 +330,11 @@ class KafkaSource:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT, f"dead letters: {failed[0] if failed else 'late'}"))
 
 
+def open_source(config: KafkaTrigger, settings: Mapping[str, Any], batches: BatchLog) -> KafkaSource:
+    """Return the source of a trigger."""
+    return KafkaSource(config, settings, batches, Decoder(config.format, config.key))
+
+
 def producer(settings: Mapping[str, Any]) -> Any:
     """Return a producer with the settings of a connection; it waits for all replicas and repeats nothing."""
     return Producer(

@@ -178,6 +178,11 @@ class ObjectSource:
         )  # fmt: skip
 
 
+def open_source(config: ObjectsTrigger, settings: Mapping[str, Any], batches: BatchLog) -> ObjectSource:
+    """Return the source of a trigger."""
+    return ObjectSource(config, settings, batches)
+
+
 def _line(number: int, one: Object) -> bytes:
     return json.dumps({"offset": number, "value": asdict(one)}, ensure_ascii=False).encode() + b"\n"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgewright.errors import Unavailable
+from edgewright.installation import Installation
 from edgewright.spec.triggers import RegistryTrigger, seconds
 from edgewright.streams.batches import Batch, BatchLog
 
@@ -114,6 +115,11 @@ class RegistrySource:
             positions=positions, timestamps=[int(time.time() * 1000)], details={"event": event},
         )  # fmt: skip
         return self.batches.append(draft)
+
+
+def open_source(config: RegistryTrigger, settings: Mapping[str, Any], batches: BatchLog) -> RegistrySource:
+    """Return the source of a trigger; the installation says where the registry is."""
+    return RegistrySource(config, Installation.load().tracking_uri, batches)
 
 
 def _pages(search: Any, *arguments: Any) -> Iterator[Any]:

@@ -1,13 +1,19 @@
-"""Opening an event source by its kind."""
+"""Opening an event source by its kind; its module is imported only then."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from edgewright.installation import Installation
-from edgewright.spec.triggers import TRIGGERS, KafkaTrigger, ObjectsTrigger
+from edgewright.spec.triggers import TRIGGERS
 from edgewright.streams.batches import BatchLog
+
+_MODULES = {
+    "kafka": "edgewright.streams.kafka",
+    "objects": "edgewright.streams.objects",
+    "registry": "edgewright.streams.registry_events",
+}
 
 
 def open_source(kind: str, config: Mapping[str, Any], batches: BatchLog, settings: Mapping[str, Any]) -> Any:
@@ -22,16 +28,4 @@ def open_source(kind: str, config: Mapping[str, Any], batches: BatchLog, setting
     Raises:
         ConfigError: it cannot be opened like this.
     """
-    model: Any = TRIGGERS[kind].model_validate(config)
-    if isinstance(model, KafkaTrigger):
-        from edgewright.streams.kafka import KafkaSource
-        from edgewright.streams.messages import Decoder
-
-        return KafkaSource(model, settings, batches, Decoder(model.format, model.key))
-    if isinstance(model, ObjectsTrigger):
-        from edgewright.streams.objects import ObjectSource
-
-        return ObjectSource(model, settings, batches)
-    from edgewright.streams.registry_events import RegistrySource
-
-    return RegistrySource(model, Installation.load().tracking_uri, batches)
+    return importlib.import_module(_MODULES[kind]).open_source(TRIGGERS[kind].model_validate(config), settings, batches)
