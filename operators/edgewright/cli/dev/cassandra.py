@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 import yaml
@@ -40,13 +42,23 @@ _LOGBACK = """<configuration>
 
 
 class CassandraServer(Server):
-    """A node. What it confirmed is in its commit log, so SIGKILL loses nothing of it."""
+    """A node. What it confirmed is in its commit log, so SIGKILL loses nothing of it.
+
+    Args:
+        folder: Its data.
+        port: Port of loopback; default: the one that this folder had before, or a free one.
+        settings: Lines of ``cassandra.yaml`` that replace ours; ``None`` leaves one out.
+    """
 
     name = "Cassandra"
     other_ports = ("storage",)
     patience = 180.0
     #: Java options; 1 GB of memory in all is enough for tests and a look around.
     java_options: ClassVar[tuple[str, ...]] = ("-Xms256m", "-Xmx768m", "-XX:+UseSerialGC")
+
+    def __init__(self, folder: Path, port: int | None = None, *, settings: Mapping[str, object] | None = None) -> None:
+        super().__init__(folder, port)
+        self._changed = dict(settings or {})
 
     @property
     def host(self) -> str:
@@ -89,6 +101,10 @@ class CassandraServer(Server):
 
     def _settings(self) -> dict[str, object]:
         """Return ``cassandra.yaml``."""
+        changed = {**self._ours(), **self._changed}
+        return {name: value for name, value in changed.items() if value is not None}
+
+    def _ours(self) -> dict[str, object]:
         seeds = {"seeds": f"{HOST}:{self.ports['storage']}"}
         return {
             "cluster_name": "edgewright",
