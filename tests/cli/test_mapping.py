@@ -68,6 +68,7 @@ def test_the_best_of_all_combinations_goes_on(run) -> None:
     ]
     assert [one.value["score"] for one in model.instances] == [1, 1, 5, 5, 3, 3]  # the params' own type
     assert outcome.task("best").value == {"score": {"score": 5, "name": "a5"}, "name": "pushed a5"}
+    assert outcome.chosen == {"search.measure": "the best of 6 by score is [2] value=5, word=a: 5"}
 
 
 def test_a_param_of_the_run_gives_the_items(run) -> None:

@@ -91,6 +91,7 @@ class LocalRunner:
         self._outcomes: dict[str, TaskOutcome] = {}
         self._pushed: dict[tuple[str, str, int], Any] = {}
         self._items: dict[str, list[Any]] = {}
+        self._chosen: dict[str, str] = {}
         self._now: tuple[int, Any] | None = None  # map index and item of the instance at hand
         self._to_skip: set[str] = set()
 
@@ -115,6 +116,7 @@ class LocalRunner:
             self.params,
             list(self._outcomes.values()),
             time.perf_counter() - clock,
+            self._chosen,
         )
 
     # -- one task ------------------------------------------------------------------------------------------------
@@ -305,9 +307,19 @@ class LocalRunner:
     def _index_of(self, reference: Reference) -> int:
         """Return which instance of a mapped task a reference means."""
         if isinstance(reference.items, Best):
-            measured = self._outcomes[reference.items.task].instances
-            return choose(reference.items, [one.value if one.state == "success" else None for one in measured])
+            return self._best(reference.items)
         return self._now[0] if self._now else 0
+
+    def _best(self, best: Best) -> int:
+        """Return which instance of a mapped task is the best, and remember it for the summary."""
+        instances = self._outcomes[best.task].instances
+        index = choose(best, [one.value if one.state == "success" else None for one in instances])
+        value = instances[index].value
+        measured = (value.get("metrics") if isinstance(value.get("metrics"), Mapping) else value)[best.metric]
+        self._chosen[best.task] = (
+            f"the best of {len(instances)} by {best.metric} is [{index}] {instances[index].label}: {measured:.4g}"
+        )
+        return index
 
     def _without_operator_keys(self, value: Any) -> Any:
         """Replace references to what an operator pushed under a key; results of steps know their keys themselves."""

@@ -102,6 +102,7 @@ class RunOutcome:
         params: Its params.
         tasks: The tasks that were asked for, in the order in which they came.
         duration: Seconds.
+        chosen: Which instances ``best_of`` chose, each a sentence by the id of the task or group.
     """
 
     dag_id: str
@@ -109,6 +110,7 @@ class RunOutcome:
     params: dict[str, Any] = field(default_factory=dict)
     tasks: list[TaskOutcome] = field(default_factory=list)
     duration: float = 0.0
+    chosen: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[TaskOutcome]:

@@ -190,6 +190,7 @@ def _report(outcome: RunOutcome, as_json: bool) -> None:
     from edgewright.cli.summary import summarize, summary_text
 
     summary = summarize(outcome.results)
+    summary["notes"] += [{"task": task, "text": text} for task, text in outcome.chosen.items()]
     if as_json:
         document = {
             "dag_id": outcome.dag_id,

@@ -33,7 +33,9 @@ def summarize(results: Iterable[Mapping[str, Any]]) -> Document:
         "cached": [],
     }
     for result in results:
-        task = result["identity"]["task_id"]
+        identity = result["identity"]
+        index = identity.get("map_index", -1)
+        task = identity["task_id"] if index < 0 else f"{identity['task_id']}[{index}]"
         _common(summary, task, result)
         special = _BY_STEP.get(result["step"])
         if special and result["state"] == "success":
@@ -149,9 +151,16 @@ def _metrics_text(summary: Mapping[str, Any]) -> str:
         shown = [f"{name} {_number(metrics[name])}" for name in _SHOWN if name in metrics]
         if shown:
             lines.append(f"{task}: {', '.join(shown)}")
-    return _block("metrics", lines)
+    return _block("metrics", _few(lines))
 
 
+def _few(lines: list[str]) -> list[str]:
+    """Return the first lines of what many instances of a mapped task may say."""
+    hidden = len(lines) - _MOST_LINES
+    return [*lines[:_MOST_LINES], f"... and {hidden} more (--json has all)"] if hidden > 0 else lines
+
+
+_MOST_LINES = 12
 _SHOWN = (
     "accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier", "mae", "rmse", "r2",
 )  # fmt: skip
@@ -189,11 +198,13 @@ def _release_text(summary: Mapping[str, Any]) -> str:
 
 
 def _notes_text(summary: Mapping[str, Any]) -> str:
-    return _block("notes", list(dict.fromkeys(f"{note['task']}: {note['text']}" for note in summary["notes"])))
+    # what every instance of a mapped task says is said once
+    notes = (f"{note['task'].partition('[')[0]}: {note['text']}" for note in summary["notes"])
+    return _block("notes", _few(list(dict.fromkeys(notes))))
 
 
 def _reports_text(summary: Mapping[str, Any]) -> str:
-    return _block("reports", [f"{task}: {uri}" for task, uri in summary["reports"].items()])
+    return _block("reports", _few([f"{task}: {uri}" for task, uri in summary["reports"].items()]))
 
 
 def _number(value: float) -> str:
