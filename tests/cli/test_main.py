@@ -17,6 +17,8 @@ from edgewright.cli import main as main_module
 from edgewright.cli.main import COMMANDS, SECTIONS, cli
 from edgewright.errors import ConfigError, Unavailable
 
+BRACELET = Path(__file__).parents[2] / "dags" / "bracelet"
+
 EDGEWRIGHT = [sys.executable, "-m", "edgewright.cli.main"]
 
 
@@ -161,3 +163,18 @@ def test_pressing_tab_completes_commands():
     }
     done = subprocess.run(EDGEWRIGHT, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "plain,schema"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("run", str(BRACELET), "--until", "q"), "quality"),
+        (("run", str(BRACELET), "--param", "al"), "alpha="),
+        (("plan", "--against", "air"), "airflow"),
+        (("render", "--format", "sv"), "svg"),
+    ],
+)
+def test_pressing_tab_completes_values(words: tuple[str, ...], expected: str):
+    line = {"COMP_WORDS": " ".join(["edgewright", *words]), "COMP_CWORD": str(len(words))}
+    done = CliRunner().invoke(cli, [], env={"_EDGEWRIGHT_COMPLETE": "bash_complete", **line}, prog_name="edgewright")
+    assert done.output.strip() == f"plain,{expected}"

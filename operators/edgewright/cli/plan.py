@@ -15,6 +15,8 @@ from edgewright.spec.diff import Plan, compare
 from edgewright.spec.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from edgewright.cli.baseline import Baseline, Version
 
 _MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "same": ("=", None)}
@@ -22,9 +24,19 @@ _MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "ye
 CHANGED = 3
 
 
+def complete_against(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete what there is to compare with: an Airflow, and the branches and tags of the repository."""
+    from click.shell_completion import CompletionItem
+
+    from edgewright.cli.baseline.git import references
+
+    found = {"airflow": "what the Airflow at hand runs", "HEAD": "the last commit", **references(Path())}
+    return [CompletionItem(name, help=text) for name, text in found.items() if name.startswith(incomplete)]
+
+
 @click.command("plan")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True))
-@click.option("--against", default="HEAD", show_default=True, metavar="WHAT",
+@click.option("--against", default="HEAD", show_default=True, metavar="WHAT", shell_complete=complete_against,
               help="What runs now: a git revision; airflow, for the local stack or the Airflow of "
                    "EDGEWRIGHT_AIRFLOW_URL; or the address of an Airflow.")  # fmt: skip
 @click.option("--exit-code", is_flag=True, help=f"End with {CHANGED} if anything changes, with 0 if nothing does.")

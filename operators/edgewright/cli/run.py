@@ -44,10 +44,14 @@ def complete_param(ctx: click.Context, parameter: click.Parameter, incomplete: s
 
 def _pipeline_of(ctx: click.Context) -> Pipeline | None:
     """Return the pipeline that was typed already, if it can be read."""
+    from click.shell_completion import split_arg_string
+
     from edgewright.errors import EdgewrightError
     from edgewright.spec import load_pipeline
 
-    file = ctx.params.get("file")
+    # an option that still lacks its value keeps click from reading what stands before it
+    typed = split_arg_string(os.environ.get("COMP_WORDS", ""))[2:]
+    file = ctx.params.get("file") or next((word for word in typed if Path(word).exists()), None)
     if not file:
         return None
     with contextlib.suppress(EdgewrightError, OSError):

@@ -106,6 +106,12 @@ class GitRevision:
             return []
 
 
+def references(folder: Path) -> dict[str, str]:
+    """Return the branches and tags of the repository around a folder; none where there is none."""
+    listed = _git(folder, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags") or b""
+    return dict.fromkeys(listed.decode(errors="replace").split(), "branch or tag")
+
+
 def _is_below(name: str, places: list[str]) -> bool:
     return any(place == "." or name == place or name.startswith(f"{place}/") for place in places)
 
