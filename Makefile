@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo test test-all lint format lock clean docs dev-servers help
+.PHONY: cluster cluster-down test-kubernetes demo test test-all lint format lock clean docs dev-servers help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,19 @@ test-all: $(VENV)/.installed-dev  ## and the long ones
 
 dev-servers: $(VENV)/.installed  ## download Kafka and Cassandra for the tests that need them (Java and Maven do it)
 	$(BIN)/edgewright dev fetch
+
+CLUSTER := $(HOME)/.cache/edgewright/cluster
+
+cluster: $(VENV)/.installed-dev  ## start a real single-node Kubernetes (root, Go; builds it once)
+	tests/kubernetes/build.sh $(CLUSTER)
+	tests/kubernetes/cluster.sh up $(CLUSTER)
+
+cluster-down:  ## end it
+	tests/kubernetes/cluster.sh down $(CLUSTER)
+
+test-kubernetes: $(VENV)/.installed-dev  ## the tests on that cluster
+	nsenter --net=/run/netns/edgewright-cluster env KUBECONFIG=$(CLUSTER)/state/kubeconfig \
+	  $(BIN)/python -m pytest tests/kubernetes
 
 lint: $(VENV)/.installed-dev  ## style, types, import contracts, generated files
 	$(BIN)/ruff check .

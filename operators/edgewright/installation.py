@@ -86,6 +86,7 @@ class Installation(BaseModel):
     services: dict[str, Service] = Field(default_factory=dict)
     feature_log: FeatureLog | None = None
     environment: str | None = Field(None, description="Which of a pipeline's environments: this installation is.")
+    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Places to run, as in a pipeline.")
     urls: dict[str, str] = Field(default_factory=dict, description="Pages for people: airflow, mlflow, ...")
 
     def model_post_init(self, context: Any) -> None:
@@ -107,6 +108,7 @@ class Installation(BaseModel):
         if file.is_file():
             document = _read(file)
         document.pop("home", None)
+        document["profiles"] = _profiles(document.get("profiles") or {})
         for key, variable in (
             ("store", "EDGEWRIGHT_STORE"),
             ("tracking_uri", "EDGEWRIGHT_TRACKING_URI"),
@@ -133,6 +135,16 @@ class Installation(BaseModel):
         temporary = self.home / f".tmp-{FILE}-{os.getpid()}"
         temporary.write_text(yaml.safe_dump(self.model_dump(mode="json", exclude={"home"}), sort_keys=True))
         temporary.replace(self.home / FILE)
+
+
+def _profiles(profiles: Any) -> Any:
+    """Return profiles with their key ``on``, which YAML 1.1 reads as true."""
+    if not isinstance(profiles, dict):
+        return profiles
+    return {
+        name: {"on" if key is True else key: value for key, value in one.items()} if isinstance(one, dict) else one
+        for name, one in profiles.items()
+    }
 
 
 def _read(file: Path) -> dict[str, Any]:

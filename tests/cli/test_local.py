@@ -273,9 +273,9 @@ def test_what_needs_a_server_is_refused(run):
 def test_a_profile_that_is_not_here_is_refused_before_anything_runs(run, tmp_path: Path):
     tasks = (
         Task("first", BASH, (), {"bash_command": f"touch {tmp_path}/ran"}),
-        Task("gpu", None, ("first",), profile="gpu-small"),
+        Task("gpu", "ingest", ("first",), is_step=True, profile="gpu-small"),
     )
-    with pytest.raises(ConfigError, match="profile gpu-small, and edgewright run has only local"):
+    with pytest.raises(ConfigError, match="there is no profile gpu-small"):
         run(*tasks)
     assert not (tmp_path / "ran").exists()
     assert states(run(*tasks, skip=["gpu"]))["first"] == "success"

@@ -128,7 +128,7 @@ def test_too_few_rows_skip_the_task_and_what_follows(folder: Path):
 
 def test_a_profile_that_is_not_there_is_refused(folder: Path):
     error, _ = _fails(IngestOperator, folder, "gpu", source="cleveland.csv", profile="gpu-small")
-    assert "profile 'gpu-small' cannot be honoured" in str(error)
+    assert "there is no profile gpu-small" in str(error)
 
 
 def test_a_preferred_profile_that_is_not_there_falls_back_and_says_so(folder: Path, caplog: pytest.LogCaptureFixture):
@@ -137,7 +137,7 @@ def test_a_preferred_profile_that_is_not_there_falls_back_and_says_so(folder: Pa
     with caplog.at_level("INFO"):
         run = airflow_env.run(dag)
     assert run.state == "success"
-    assert "profile gpu-small is not here: running in local" in caplog.text
+    assert "profile gpu-small is not here (there is no profile gpu-small): running in local" in caplog.text
 
 
 def test_nothing_is_said_twice_in_the_log(folder: Path, caplog: pytest.LogCaptureFixture):

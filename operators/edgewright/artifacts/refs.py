@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["dataset", "model", "report", "bundle"]
+Kind = Literal["dataset", "model", "report", "bundle", "code"]
 
 
 class ArtifactRef(BaseModel):

@@ -17,6 +17,7 @@ from edgewright.artifacts import ArtifactStore
 from edgewright.cli.limits import retry_delay, time_limit, worth_retrying
 from edgewright.cli.outcome import RunOutcome, TaskOutcome
 from edgewright.cli.params import complete
+from edgewright.cli.places import answer, check_places
 from edgewright.cli.rules import State, Verdict, decide
 from edgewright.cli.selection import check_honoured, claim_run_id, select
 from edgewright.cli.source import source_of
@@ -26,7 +27,6 @@ from edgewright.installation import Installation
 from edgewright.spec.markers import item_at, pure_item, pure_param
 from edgewright.spec.pipeline import Best, Constant, ForEach, Pipeline, Reference, Task, Template
 from edgewright.steps.contract import Identity, StepRequest
-from edgewright.steps.execute import execute
 from edgewright.steps.mapping import choose, items_of_mapping, label
 from edgewright.steps.request import resolve_config
 
@@ -85,6 +85,7 @@ class LocalRunner:
         self.cache = cache
         self.moment = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
         self.store = ArtifactStore(store or self.installation.store)
+        check_places(pipeline, [task for task in self.tasks if task.id not in self.skip], self.installation, self.store)
         self._wanted_run_id = run_id
         self.run_id = run_id or ""
         self._progress = progress
@@ -216,7 +217,8 @@ class LocalRunner:
         if task.uses is None:
             return None
         if task.is_step:
-            return execute(self._request(task, identity), store=self.store).model_dump(mode="json")
+            request = self._request(task, identity)
+            return answer(self.pipeline, task, request, self.installation, self.store).model_dump(mode="json")
         from edgewright.cli.operators_here import run_operator
 
         outcome = run_operator(

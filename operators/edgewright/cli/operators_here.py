@@ -102,7 +102,7 @@ def run_operator(
         ConfigError: there is no such operator, it does not take these arguments, or it needs a server.
         Skipped: the operator skipped itself.
     """
-    with importable(pipeline.folder), _airflow_exceptions(task) as outcome, _operator_log():
+    with importable(pipeline.folder), _airflow_exceptions(task) as outcome, operator_log():
         operator = _build(pipeline, task, config)
         instance = _TaskInstance(
             pipeline.dag_id, context["run_id"], task.id, operator, context["try_number"], pull, push,
@@ -138,7 +138,7 @@ def prepare_airflow() -> None:
 
 
 @contextlib.contextmanager
-def _operator_log() -> Iterator[None]:
+def operator_log() -> Iterator[None]:
     """Send what operators log to our log; when one fails, its last lines are shown even if nobody asked for them."""
     import structlog
 

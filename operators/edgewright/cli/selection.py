@@ -45,15 +45,9 @@ def check_honoured(tasks: Iterable[Task]) -> None:
     """Refuse before the run what cannot be honoured here.
 
     Raises:
-        ConfigError: a task asks for a profile other than ``local``, or a trigger rule that nobody knows.
+        ConfigError: a task asks for a trigger rule that nobody knows.
     """
     for task in tasks:
-        if task.profile not in (None, "local"):
-            raise ConfigError(
-                f"task {task.id} asks for the profile {task.profile}, and edgewright run has only local",
-                where=f"tasks.{task.id}.profile",
-                hint=f"write profile: {{prefer: {task.profile}, else: local}}, or leave it out: --skip {task.id}",
-            )
         rule = task.arguments.get("trigger_rule", "all_success")
         if rule not in RULES:
             raise ConfigError(

@@ -140,6 +140,7 @@ class TaskBuilder:
             "config": encode(task.config),
             "profile": task.profile,
             "preferred": task.preferred,
+            "profiles": self._pipeline.profiles,
             "origin": self._origin(),
             "items": items,
             **STEP_DEFAULTS,

@@ -28,6 +28,7 @@ from edgewright.spec.code import EntryPoints
 from edgewright.spec.faults import Faults
 from edgewright.spec.markers import decode
 from edgewright.spec.pipeline import Constant, Reference
+from edgewright.spec.profiles import LOCAL, Profile
 from edgewright.spec.step_config import check_with, known_names
 from edgewright.spec.steps import STEPS
 
@@ -78,8 +79,10 @@ class StepOperator(BaseOperator):
         folder: Folder of the user's code and small data, relative to the Dag's file. Default: the Dag file's folder.
         cache: ``use`` results of earlier runs, ``refresh`` them, or leave the cache ``off``. A run may ask for another
             one with its conf ``{"edgewright": {"cache": "off"}}``.
-        profile: Where to run; this release has ``local``.
+        profile: Where to run: ``local``, or the name of a profile.
         preferred: A better place that is taken where the installation has it; ``profile`` is the fall-back then.
+        profiles: Definitions of profiles by name, before those of the installation.
+        deferrable: Whether the triggerer waits for a pod, so that no worker is held.
         origin: Set by the factory for tasks of a YAML pipeline: ``config`` then holds markers and texts are literal.
         items: Set by the factory for tasks with ``for_each:``: what they run once for each of.
 
@@ -98,6 +101,10 @@ class StepOperator(BaseOperator):
     profile: str | None
     preferred: str | None
     result: dict[str, Any] | None = None
+    profiles: dict[str, dict[str, Any]]
+    profiles_sha256: str
+    deferrable: bool
+    _running: Any = None
     _items: Items | None
     _origin: PipelineSource | None
     _resolved: dict[str, Any] | None = None
@@ -111,15 +118,19 @@ class StepOperator(BaseOperator):
         cache: str = "use",
         profile: str | None = None,
         preferred: str | None = None,
+        profiles: Mapping[str, Any] | None = None,
+        deferrable: bool = True,
         origin: PipelineSource | None = None,
         items: Items | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        kept = {name: dict(one) for name, one in profiles.items() if name in (profile, preferred)} if profiles else {}
         # setting an attribute of an operator costs Airflow microseconds, at every parse of every task
         vars(self).update(
-            _items=items, folder=folder, cache=cache, profile=profile, preferred=preferred, _origin=origin
-        )
+            _items=items, folder=folder, cache=cache, profile=profile, preferred=preferred, _origin=origin,
+            profiles=kept, profiles_sha256=digest_json(kept) if kept else "", deferrable=deferrable,
+        )  # fmt: skip
         sources: list[Any] = []
         given = dict(config or {})
         self.config = given if origin else {key: to_markers(value, sources, key) for key, value in given.items()}
@@ -141,7 +152,7 @@ class StepOperator(BaseOperator):
     def get_serialized_fields(cls) -> frozenset[str]:
         """Return the names of what a serialized Dag holds of this operator."""
         base: frozenset[str] = super().get_serialized_fields()  # type: ignore[no-untyped-call]
-        return frozenset(base | {"config_sha256", "folder", "cache", "profile", "preferred"})
+        return frozenset(base | {"config_sha256", "folder", "cache", "profile", "preferred", "profiles_sha256"})
 
     # -- parse time --------------------------------------------------------------------------------------------
 
@@ -238,18 +249,25 @@ class StepOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the step and return its result document (references, digests and metrics, never data)."""
+        return self._run(context, None)
+
+    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on after the triggerer has waited for a pod; Airflow's own operator of pods calls it so."""
+        return self._run(context, event)
+
+    def _run(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
         from edgewright.steps.execute import execute
 
         try:
             if self._fault is not None:
                 raise self._fault
-            self._check_profile()
             request = self.request(context)
+            place = self._place(request)
         except EdgewrightError as error:
             self._end(error)
         try:
             with heard("edgewright.steps") as lines, connection_in_environment(request.config.get("connection")):
-                result = execute(request)
+                result = execute(request) if place == LOCAL else self._elsewhere(place, request, context, event)
         except EdgewrightError as error:
             self._keep_failed(request, context)
             self._end(error)
@@ -259,11 +277,36 @@ class StepOperator(BaseOperator):
         _tell(result, lines)
         return self.result
 
-    def _check_profile(self) -> None:
-        if self.profile not in (None, "local"):
-            raise ConfigError(f"profile {self.profile!r} cannot be honoured by this release", hint="use local")
-        if self.preferred not in (None, "local"):
-            log.info("profile %s is not here: running in local, as the task allows", self.preferred)
+    def _place(self, request: StepRequest) -> Profile:
+        if self.profile in (None, "local") and self.preferred in (None, "local"):
+            return LOCAL
+        from edgewright.installation import Installation
+        from edgewright.places.choose import choose
+
+        return choose(self.profile, self.preferred, self.profiles, Installation.load(), request)
+
+    def _elsewhere(
+        self, place: Profile, request: StepRequest, context: Context, event: dict[str, Any] | None
+    ) -> StepResult:
+        """Have a request answered in a process, a container or a pod."""
+        if place.on == "kubernetes":
+            from edgewright.operators.pods import StepPod
+
+            self._running = pod = StepPod(profile=place, request=request, deferrable=self.deferrable,
+                                          execution_timeout=self.execution_timeout)  # fmt: skip
+            return pod.answer(context) if event is None else pod.resume(context, event)
+        from edgewright.artifacts import ArtifactStore
+        from edgewright.places.child import Child
+        from edgewright.places.containers import Container
+
+        self._running = runner = Container(place) if place.on == "docker" else Child(place)
+        return runner.run(request, ArtifactStore(request.store))
+
+    def on_kill(self) -> None:
+        """End what this task has started elsewhere."""
+        if self._running is not None:
+            end = getattr(self._running, "cancel", None) or self._running.on_kill
+            end()
 
     def request(self, context: Context) -> StepRequest:
         """Return what this task of this run asks of the step."""

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from edgewright.errors import EdgewrightError, GateFailed, Skipped
 from edgewright.steps.contract import StepRequest
 from edgewright.steps.execute import execute
+from edgewright.steps.snapshot import unpacked
 
 _HELP = """\
 Runs one step and writes its result into the artifact store that the request names, at
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.cache:
         request.cache = options.cache
     try:
-        result = execute(request)
+        result = execute(unpacked(request))
     except Skipped as error:
         print(f"skipped: {error}", file=sys.stderr)
         return 0

@@ -49,6 +49,7 @@ class Source(BaseModel):
         pipeline_digest: sha256 of the pipeline's text.
         commit: Git commit of the folder, if it is in a repository.
         dirty: Whether the folder differs from that commit.
+        code: Snapshot of the folder, where the step runs on another machine.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -58,6 +59,7 @@ class Source(BaseModel):
     pipeline_digest: str = ""
     commit: str | None = None
     dirty: bool | None = None
+    code: ArtifactRef | None = None
 
 
 class StepRequest(BaseModel):

@@ -94,15 +94,19 @@ def environment_python(target: Target, *, timeout: float = _BUILD_SECONDS) -> Pa
     if python.exists():
         return python
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f".{folder.name}.lock"), timeout):
+    with locked(folder.with_name(f".{folder.name}.lock"), timeout):
         if not python.exists():
             _build(target, folder, timeout)
     return python
 
 
 @contextmanager
-def _locked(path: Path, timeout: float) -> Iterator[None]:
-    """Hold a file's lock, which the kernel gives back when a process dies."""
+def locked(path: Path, timeout: float) -> Iterator[None]:
+    """Hold a file's lock, which the kernel gives back when a process dies.
+
+    Raises:
+        Busy: another process held it all the time.
+    """
     deadline = time.monotonic() + timeout
     with path.open("ab") as file:
         while True:

@@ -1,0 +1,269 @@
+"""``on: kubernetes``: a step in a pod, by Airflow's own KubernetesPodOperator.
+
+What differs from the plain operator: the pod's name follows from the task of the run, so a worker that died is found
+again by name, and nobody starts a second pod; the result is read from the artifact store, never by an XCom sidecar; a
+pod that was evicted, preempted or deleted starts again without using up a retry of the task; and what went wrong is
+said in one line, from the pod's last state, before the pod is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+from airflow.sdk.exceptions import AirflowException
+from kubernetes.client import ApiClient
+from kubernetes.client.exceptions import ApiException
+
+from edgewright.artifacts import ArtifactStore
+from edgewright.errors import ConfigError, EdgewrightError, SystemFault, Unavailable
+from edgewright.places.containers import read_lines
+from edgewright.places.explain import ended, unstarted, was_evicted
+from edgewright.places.lines import relay
+from edgewright.places.outcome import collect, find, forget
+from edgewright.places.pods import CONTAINER, build_pod, pod_name
+from edgewright.spec.arguments import duration
+from edgewright.spec.profiles import Profile
+from edgewright.steps.contract import StepRequest, StepResult
+from edgewright.steps.snapshot import take
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: How often one try of a task starts a pod anew that was taken away from it.
+MOST_STARTS = 6
+_STARTS = "edgewright_starts"
+
+
+class StepPod(KubernetesPodOperator):
+    """One pod that answers one request. Made when a task runs, never part of a Dag.
+
+    Args:
+        profile: One ``on: kubernetes``.
+        request: What to answer.
+        deferrable: Whether the triggerer waits, so that no worker is held.
+    """
+
+    def __init__(self, *, profile: Profile, request: StepRequest, deferrable: bool, **kwargs: Any) -> None:
+        seconds = int(duration(profile.start_timeout).total_seconds())
+        super().__init__(
+            task_id=request.identity.task_id.replace(".", "__"),
+            kubernetes_conn_id=profile.connection,
+            name=pod_name(request),
+            random_name_suffix=False,
+            namespace=profile.namespace,
+            base_container_name=CONTAINER,
+            startup_timeout_seconds=seconds,
+            schedule_timeout_seconds=seconds,
+            startup_check_interval_seconds=1,
+            poll_interval=1,
+            logging_interval=5,
+            log_events_on_startup=False,
+            log_events_on_failure=False,
+            container_name_log_prefix_enabled=False,
+            do_xcom_push=False,
+            deferrable=deferrable,
+            **kwargs,
+        )
+        self._profile = profile
+        self._request = request
+        self._store = ArtifactStore(request.store)
+        self._last: dict[str, Any] | None = None
+        self._fault: EdgewrightError | None = None
+
+    # -- one pod, by name --------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the pod's document; the user's code is in the store after that.
+
+        Raises:
+            ConfigError: the document is not one that Kubernetes takes.
+        """
+        source = self._request.source
+        if source is not None and source.code is None:
+            code = take(Path(source.folder), self._store)
+            source = source.model_copy(update={"code": code, "folder": "/tmp/code"})  # noqa: S108 (named, never used)
+            self._request = self._request.model_copy(update={"source": source})
+        document = build_pod(self._profile, self._request)
+        try:
+            self.pod_request_obj = PodGenerator.deserialize_model_dict(document)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"this is no pod: {error}", where="profile.pod") from error
+        metadata = self.pod_request_obj.metadata
+        metadata.namespace = self.namespace or metadata.namespace or self.hook.get_namespace() or "default"
+
+    def find_pod(self, namespace: str, context: Context, *, exclude_checked: bool = True) -> Any:
+        """Return the pod of this task of this run, if there is one."""
+        try:
+            return self.client.read_namespaced_pod(pod_name(self._request), namespace)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def get_or_create_pod(self, pod_request_obj: Any, context: Context) -> Any:
+        """Return a pod that another worker left at work, or one that is new."""
+        namespace = pod_request_obj.metadata.namespace
+        found = self.find_pod(namespace, context)
+        if found is not None and self._is_ours(found):
+            self.log.info("found the pod %s of this task again", found.metadata.name)
+            return found
+        if found is not None:
+            self._remove(found)
+        forget(self._store, self._request)
+        try:
+            return self.client.create_namespaced_pod(namespace, pod_request_obj)
+        except ApiException as error:
+            if error.status == 409 and (found := self.find_pod(namespace, context)) is not None:
+                return found  # of another worker, a moment ago
+            raise _refused(error, self._profile) from None
+
+    def _is_ours(self, pod: Any) -> bool:
+        """Whether a pod belongs to this try and is worth waiting for; one that was taken away is not."""
+        labels = pod.metadata.labels or {}
+        same = labels.get("edgewright.dev/try") == str(self._request.identity.try_number)
+        return same and not was_evicted(_document(pod))
+
+    def _remove(self, pod: Any) -> None:
+        """Remove a pod and wait until its name is free."""
+        name, namespace = pod.metadata.name, pod.metadata.namespace
+        with contextlib.suppress(ApiException):
+            self.client.delete_namespaced_pod(name, namespace, grace_period_seconds=5)
+        for _ in range(120):
+            try:
+                self.client.read_namespaced_pod(name, namespace)
+            except ApiException as error:
+                if error.status == 404:
+                    return
+                raise
+            time.sleep(0.5)
+        raise Unavailable(f"the old pod {name} does not go away")
+
+    # -- its end -----------------------------------------------------------------------------------------------
+
+    def cleanup(
+        self, pod: Any, remote_pod: Any, xcom_result: dict[str, Any] | None = None, context: Context | None = None
+    ) -> None:
+        """Keep the pod's last state, then remove it: what it made is in the store."""
+        namespace, name = pod.metadata.namespace, pod.metadata.name
+        try:
+            last = self.client.read_namespaced_pod(name, namespace)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return
+        self._last = _document(last)
+        if self._last.get("status", {}).get("phase") == "Pending":
+            self._fault = unstarted(self._last, self._nodes())
+        if not self._killed:
+            with contextlib.suppress(ApiException):
+                self.client.delete_namespaced_pod(name, namespace, grace_period_seconds=5)
+
+    def _nodes(self) -> list[dict[str, Any]] | None:
+        try:
+            return [_document(node) for node in self.client.list_node(_request_timeout=10).items]
+        except ApiException:
+            return None  # a worker need not be allowed to read them
+
+    def _write_logs(  # type: ignore[override]
+        self, pod: Any, follow: bool = False, since_time: Any = None
+    ) -> None:
+        since = None
+        if since_time is not None:
+            moment = datetime.datetime.fromisoformat(str(since_time).replace("Z", "+00:00"))
+            since = max(1, int(time.time() - moment.timestamp()) + 1)
+        stream = self.client.read_namespaced_pod_log(
+            pod.metadata.name, pod.metadata.namespace, container=CONTAINER, follow=follow, since_seconds=since,
+            _preload_content=False,
+        )  # fmt: skip
+        for line in read_lines(stream.stream()):
+            relay(line)
+
+    # -- for the step's operator -------------------------------------------------------------------------------
+
+    def answer(self, context: Context) -> StepResult:
+        """Run the pod and return the step's result; waits here, or defers.
+
+        Raises:
+            TaskDeferred: the triggerer waits.
+            EdgewrightError: as the step raised it, or what kept the pod from running.
+        """
+        return self._attend(context, lambda: self._start(context), starts=1)
+
+    def resume(self, context: Context, event: dict[str, Any]) -> StepResult:
+        """Return the result after the triggerer has waited.
+
+        Raises:
+            TaskDeferred: the pod was taken away, and another one was started.
+            EdgewrightError: as the step raised it, or what kept the pod from running.
+        """
+        starts = int(event.get(_STARTS, 1))
+        return self._attend(context, lambda: self.trigger_reentry(context, event), starts=starts)
+
+    def _start(self, context: Context) -> Any:
+        return self.execute_async(context) if self.deferrable else self.execute_sync(context)
+
+    def _attend(self, context: Context, wait: Callable[[], Any], *, starts: int) -> StepResult:
+        self.prepare()
+        while True:
+            words = self._waited(wait)
+            result = find(self._store, self._request)
+            if result is not None or self._fault is not None or not self._was_taken():
+                break
+            if starts >= MOST_STARTS:
+                raise SystemFault(f"the pod was taken away {starts} times: {words or 'deleted'}")
+            starts += 1
+            self.log.warning("the pod was evicted or deleted: starting again (%d of %d)", starts, MOST_STARTS)
+            self.trigger_kwargs = {_STARTS: starts}
+            self.pod, self._last = None, None
+            wait = lambda: self._start(context)  # noqa: E731
+        if result is None and self._fault is not None:
+            raise self._fault
+        fault, how = ended(self._last) if self._last else (None, words or "the pod is gone")
+        if result is None and fault is not None:
+            raise fault
+        return collect(self._store, self._request, words if result is None and not self._last else how)
+
+    def _waited(self, wait: Callable[[], Any]) -> str:
+        """Wait for the end of the pod; return what Airflow's operator says about it."""
+        try:
+            wait()
+        except EdgewrightError:
+            raise
+        except ApiException as error:
+            if error.status == 404:
+                return "the pod is gone"
+            raise Unavailable(f"Kubernetes: {error.status} {error.reason}") from None
+        except AirflowException as error:
+            # the pod's own state says it better
+            return str(error).splitlines()[0] if str(error) else ""
+        return ""
+
+    def _was_taken(self) -> bool:
+        return was_evicted(self._last)
+
+
+def _document(thing: Any) -> dict[str, Any]:
+    if isinstance(thing, dict):
+        return thing
+    found: dict[str, Any] = ApiClient().sanitize_for_serialization(thing)
+    return found
+
+
+def _refused(error: ApiException, profile: Profile) -> EdgewrightError:
+    """Return why the API refuses a pod: a quota, a policy, a field that it does not know, no permission."""
+    try:
+        words = json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        words = error.reason
+    if error.status in (400, 403, 404, 422):
+        kind = Unavailable if error.status == 403 and "exceeded quota" in str(words) else ConfigError
+        return kind(f"Kubernetes refuses the pod: {words}", where="profile")
+    return Unavailable(f"Kubernetes: {error.status} {words}")
