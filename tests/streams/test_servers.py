@@ -45,6 +45,7 @@ def read_all(bootstrap: str, topic: str, number: int, group: str) -> list[bytes]
     return found
 
 
+@pytest.mark.slow
 def test_kafka_keeps_its_messages_when_it_is_killed_and_started_again(tmp_path: Path) -> None:
     from confluent_kafka import Producer
 
@@ -92,6 +93,7 @@ def test_postgres_and_mosquitto_start_again_on_their_port(postgres: PostgresServ
         assert server.port == before
 
 
+@pytest.mark.slow
 def test_the_schema_registry_keeps_its_schemas(tmp_path: Path) -> None:
     demand(SchemaRegistryServer)
     schema = json.dumps({"type": "record", "name": "Beat", "fields": [{"name": "rate", "type": "int"}]})
