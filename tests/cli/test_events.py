@@ -64,3 +64,29 @@ def test_what_is_not_there_is_said(log: BatchLog) -> None:
     assert run("show", "pipe", "nothing").exit_code == 1
     assert run("replay", "pipe").exit_code == 1
     assert "is pending, not failed" in run("replay", "pipe", "t-0-1").output
+
+
+def test_a_run_here_takes_a_file_as_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_HOME", str(tmp_path / "home"))
+    (tmp_path / "data.csv").write_text("x,y\n1,0\n2,1\n")
+    (tmp_path / "more.jsonl").write_text('{"x": 3, "y": 1}\n{"x": 4, "y": 0}\n')
+    (tmp_path / "bad.jsonl").write_text('{"x": 3}\n[1]\n')
+    pipeline = tmp_path / "pipeline.yaml"
+    text = "dag_id: here\ntasks: [{id: data, uses: ingest, with: {source: data.csv, label: y, on_event: append}}]\n"
+    pipeline.write_text(text)
+
+    def rows(*arguments: str) -> int:
+        done = CliRunner().invoke(cli, ["run", str(pipeline), "--json", *arguments])
+        assert done.exit_code == 0, done.output
+        return int(json.loads(done.stdout)["tasks"][0]["result"]["metrics"]["rows"])
+
+    assert rows() == 2
+    for _ in range(2):  # the same file counts once
+        assert rows("--batch", str(tmp_path / "more.jsonl")) == 4
+    assert rows() == 4
+    bad = CliRunner().invoke(cli, ["run", str(pipeline), "--batch", str(tmp_path / "bad.jsonl")])
+    assert bad.exit_code == 1
+    assert "bad.jsonl:2: this is no object" in bad.output
+    pipeline.write_text(text.replace(", on_event: append", ""))
+    refused = CliRunner().invoke(cli, ["run", str(pipeline), "--batch", str(tmp_path / "more.jsonl")])
+    assert "no ingest of here takes a batch" in refused.output

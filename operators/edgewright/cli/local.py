@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Protocol
 
 from edgewright.artifacts import ArtifactStore
+from edgewright.cli.batch import claim_file, settle_file
 from edgewright.cli.limits import retry_delay, time_limit, worth_retrying
 from edgewright.cli.outcome import RunOutcome, TaskOutcome
 from edgewright.cli.params import complete
@@ -57,6 +58,7 @@ class LocalRunner:
         skip: Tasks to leave out; what depends on them is skipped as well, by its trigger rule.
         cache: ``use`` earlier results, ``refresh`` them, or leave the cache ``off``.
         progress: Who wants to know.
+        batch: Address of a file of messages that the run is to take as a batch of events.
 
     Raises:
         ConfigError: params, a profile or a trigger rule cannot be honoured here.
@@ -75,8 +77,11 @@ class LocalRunner:
         skip: Iterable[str] = (),
         cache: Literal["use", "refresh", "off"] = "use",
         progress: Progress | None = None,
+        batch: str | None = None,
     ) -> None:
         self.pipeline = pipeline
+        self.batch = batch
+        self._claim: str | None = None
         self.installation = installation or Installation.load()
         self.params = complete(pipeline.params, params or {})
         self.skip = frozenset(skip)
@@ -100,6 +105,8 @@ class LocalRunner:
         """Run the tasks and return how they ended; a failing task is an outcome, not an exception."""
         self.installation.home.mkdir(parents=True, exist_ok=True)
         self.run_id = self._wanted_run_id or claim_run_id(self.store, self.pipeline.dag_id, self.moment)
+        if self.batch is not None:
+            self._claim = claim_file(self.store, self.pipeline, self.run_id, self.batch)
         self._source = source_of(self.pipeline)
         self._context = run_context(
             dag_id=self.pipeline.dag_id, run_id=self.run_id, moment=self.moment, params=self.params, pull=self.pull
@@ -111,7 +118,7 @@ class LocalRunner:
             outcome = self._outcomes[task.id] = self._task(task)
             if self._progress:
                 self._progress.finished(index, len(self.tasks), outcome)
-        return RunOutcome(
+        ended = RunOutcome(
             self.pipeline.dag_id,
             self.run_id,
             self.params,
@@ -119,6 +126,9 @@ class LocalRunner:
             time.perf_counter() - clock,
             self._chosen,
         )
+        if self._claim is not None:
+            settle_file(self.store, self.pipeline.dag_id, self.run_id, self._claim, success=ended.state == "success")
+        return ended
 
     # -- one task ------------------------------------------------------------------------------------------------
 
@@ -253,6 +263,7 @@ class LocalRunner:
             data_time=self.moment.isoformat(),
             registered_model=self.pipeline.registered_model,
             cache=self.cache,
+            batch=self._claim,
         )
 
     def _kept(self, task: Task, identity: Identity) -> dict[str, Any] | None:

@@ -97,6 +97,7 @@ def find_pipeline(path: Path) -> Path:
     "-e", "--environment", metavar="NAME", help="Which of its environments: it runs in. Default: the installation's."
 )
 @click.option("--dag-id", metavar="ID", help="Which pipeline, where the file holds several.")
+@click.option("--batch", metavar="FILE", help="Take the messages of a file of JSON lines, as a batch of events.")
 @click.option("--run-id", metavar="ID", help="Name of the run. Default: local__ and the time.")
 @click.option("--store", metavar="URI", help="Artifact store. Default: the installation's.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; progress goes to standard error.")
@@ -111,6 +112,7 @@ def command(
     cache: Literal["off", "refresh"] | None,
     environment: str | None,
     dag_id: str | None,
+    batch: str | None,
     run_id: str | None,
     store: str | None,
     as_json: bool,
@@ -137,6 +139,7 @@ def command(
         run_id=run_id,
         until=until,
         skip=skip,
+        batch=batch,
         cache=cache or "use",
         progress=progress,
     )
