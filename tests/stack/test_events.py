@@ -97,6 +97,7 @@ def test_messages_become_runs_that_train_on_them(
     assert max(rows) == 127 + 40 + 76  # the source, every message, the holdout
 
 
+@pytest.mark.slow
 def test_batches_wait_while_the_pipeline_is_paused(
     api: httpx.Client, kafka: KafkaServer, stack: Stack, log: BatchLog
 ) -> None:
@@ -117,3 +118,24 @@ def test_the_command_shows_them(stack: Stack, log: BatchLog) -> None:
     assert sum(row["rejected"] for row in shown) == 1
     name = next(row["name"] for row in shown if row["rejected"])
     assert "no JSON" in stack.run("events", "show", DAG, name).stdout
+
+
+@pytest.mark.slow
+def test_a_file_that_lands_in_a_folder_starts_a_run(api: httpx.Client, stack: Stack) -> None:
+    inbox, pipeline = stack.home.parent / "inbox", stack.dags / "inbox"
+    inbox.mkdir()
+    pipeline.mkdir()
+    (pipeline / "data.csv").write_text("x,y\n1,0\n2,1\n")
+    trigger = f"{{objects: {{uri: 'file://{inbox}/*.csv', every: 1s}}}}"
+    task = "{id: data, uses: ingest, with: {source: data.csv, label: y, on_event: replace}}"
+    (pipeline / "pipeline.yaml").write_text(f"dag_id: inbox\ntriggers: [{trigger}]\ntasks: [{task}]\n")
+    wait_for(lambda: api.get("/api/v2/dags/inbox__events").is_success, 60, "there is no companion Dag")
+    (inbox / "new.csv").write_text("y,x\n0,7\n1,8\n1,9\n")
+    store = ArtifactStore(stack.home / "store")
+    found = wait_for(lambda: store.list_folders("events/inbox"), 90, "nothing was seen")
+    log = BatchLog(store, "inbox", next(name for name in found if name.startswith("objects")))
+    wait_for(lambda: states(log) == ["done"], 90, f"batches are {states(log)}")
+    (run,) = api.get("/api/v2/dags/inbox/dagRuns").json()["dag_runs"]
+    assert run["dag_run_id"].startswith("event__new.csv-")
+    result = store.read_json(f"runs/inbox/{run['dag_run_id']}/data/result.json")
+    assert result["metrics"]["rows"] == 3

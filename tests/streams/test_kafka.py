@@ -228,6 +228,7 @@ def test_a_pattern_takes_topics_that_come_later(kafka: KafkaServer, source: Any)
     assert all_values(one) == [{"n": 1}]
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_down_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from support.servers import demand
 
