@@ -70,7 +70,10 @@ def run(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[st
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
 
     yield call
-    assert "ew-bracelet" not in kubectl("get", "pods"), "a pod was left behind"
+    deadline = time.monotonic() + 30  # a deleted pod takes its grace period to go
+    while (left := kubectl("get", "pods", "--no-headers")) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not left, "a pod was left behind"
 
 
 def test_train_on_a_gpu_and_quantize_on_an_fpga(run):
