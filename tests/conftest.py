@@ -1,7 +1,8 @@
-"""Fixtures of real services that tests of several rooms share. Only such fixtures belong here."""
+"""Fixtures of real services that tests of several rooms share. Only such fixtures, and what keeps tests apart, belong here."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,17 @@ from support.mlflow_server import mlflow_server as run_mlflow_server
 from support.servers import cassandra, kafka, mosquitto, postgres, s3_server, schema_registry
 
 __all__ = ["cassandra", "kafka", "mlflow_server", "mosquitto", "postgres", "s3_server", "schema_registry"]
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """Give the loggers their levels back: a command that a test calls in this process sets them for all of it."""
+    loggers = [logging.getLogger(), logging.getLogger("edgewright")]
+    before = [(one, one.level, one.disabled, one.propagate, list(one.handlers)) for one in loggers]
+    yield
+    for one, level, disabled, propagate, handlers in before:
+        one.setLevel(level)
+        one.disabled, one.propagate, one.handlers = disabled, propagate, handlers
 
 
 @pytest.fixture(scope="session")

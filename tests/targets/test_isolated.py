@@ -202,7 +202,7 @@ def test_waiting_for_another_builder_ends(small: Target) -> None:
     folder.parent.mkdir(parents=True)
     started = time.monotonic()
     with (
-        environments._locked(folder.with_name(f".{folder.name}.lock"), 1),
+        environments.locked(folder.with_name(f".{folder.name}.lock"), 1),
         pytest.raises(Busy, match="another process is building"),
     ):
         environments.environment_python(small, timeout=0.2)
