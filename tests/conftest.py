@@ -1,4 +1,4 @@
-"""Fixtures of real services that tests of several rooms share, and what keeps tests apart. Nothing else belongs here."""
+"""Fixtures of real services that several rooms share, and what keeps tests apart. Nothing else belongs here."""
 
 from __future__ import annotations
 
