@@ -254,6 +254,11 @@ def test_deploying_without_a_service_says_how_to_start_one(first_run, shared_wor
     assert "6 of 7 tasks done" in done.stdout
 
 
+def _hears_interrupts() -> None:
+    """Undo what a shell does to the programs that it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_half_done(workplace, number: int):
     (workplace.pipeline / "model.py").write_text(
@@ -263,7 +268,7 @@ def test_an_interrupt_leaves_nothing_half_done(workplace, number: int):
     scratch.mkdir()
     process = subprocess.Popen(
         workplace.command("run", "bracelet"), cwd=workplace.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=workplace.environment({"TMPDIR": str(scratch)}),
+        text=True, env=workplace.environment({"TMPDIR": str(scratch)}), preexec_fn=_hears_interrupts,
     )  # fmt: skip
     limit = time.monotonic() + 120
     while not (workplace.folder / "started").exists() and time.monotonic() < limit and process.poll() is None:

@@ -69,9 +69,10 @@ def test_kafka_keeps_its_messages_when_it_is_killed_and_started_again(tmp_path: 
 def test_cassandra_answers_its_driver(cassandra: CassandraServer) -> None:
     from cassandra.cluster import Cluster
 
-    with Cluster([cassandra.host], port=cassandra.port) as cluster:
-        session = cluster.connect()
-        assert session.execute("SELECT release_version FROM system.local").one().release_version.startswith("5.0")
+    patient = {"connect_timeout": 60, "control_connection_timeout": 60}
+    with Cluster([cassandra.host], port=cassandra.port, **patient) as cluster:
+        row = cluster.connect().execute("SELECT release_version FROM system.local", timeout=60).one()
+        assert row.release_version.startswith("5.0")
 
 
 def test_s3_takes_and_gives_objects(s3_server: S3Server) -> None:
