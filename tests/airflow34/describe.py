@@ -81,7 +81,7 @@ def stubs(root: Path, files: list[Path]) -> dict[str, Any]:
     for file in files:
         namespace: dict[str, Any] = {}
         load_stub(namespace, f"{file}.py", str(file.relative_to(root)), file.read_bytes().decode())
-        answer["dags"][namespace["dag"].dag_id] = describe(namespace["dag"])
+        answer["dags"] |= {dag.dag_id: describe(dag) for dag in namespace.values() if type(dag).__name__ == "DAG"}
     return answer
 
 

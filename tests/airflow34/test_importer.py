@@ -18,8 +18,8 @@ ROOT = HERE.parents[1]
 GOOD = ROOT / "tests" / "corpus" / "good"
 OURS = "edgewright.factory.importer.PipelineImporter"
 THEIRS = "airflow.sdk.importers.yaml_importer.YamlDagImporter"
-#: They name functions that exist nowhere, or ask for events, which this release does not build.
-NOT_BUILT = {"dag_arguments.yaml", "task_arguments.yaml", "stream.yaml"}
+#: They name functions that exist nowhere.
+NOT_BUILT = {"dag_arguments.yaml", "task_arguments.yaml"}
 BROKEN = """\
 dag_id: broken
 schedul: "@daily"
@@ -44,7 +44,9 @@ def test_pipelines_are_the_same_dags_as_on_33(airflow34: Any, airflow33: Any) ->
     assert set(new["errors"]) == NOT_BUILT
     assert new["heavy"] == []
     old = airflow33.describe("stubs", GOOD, *files)
-    assert len(old["dags"]) == len(files) >= 40
+    assert len(old["dags"]) >= len(files) >= 40  # a file may hold several, and triggers have a Dag of their own
+    for dag in new["dags"].values():
+        dag["dag"]["timetable"].get("__var", {}).pop("batch_asset_events", None)  # only 3.4 knows it
     assert new["dags"] == old["dags"]
 
 
@@ -68,7 +70,7 @@ def test_every_fault_has_its_line_column_and_suggestion(
     write("good.yaml", "dag_id: good\ntasks: [{id: only}]\n")
     write("unknown_operator.yaml", "dag_id: u\ntasks:\n  - {id: a, uses: airflow.no.such.Operator}\n")
     write("values.yaml", "replicas: 3\n")
-    write("defaults.yaml", "dag_id: none\n")
+    write("defaults.yaml", "tags: [all]\n")
     write(".hidden/pipeline.yaml", BROKEN)
     write("left_out/pipeline.yaml", BROKEN)
     write(".airflowignore", "left_out\n")

@@ -67,3 +67,17 @@ def test_two_files_cannot_have_one_dag_id(tmp_path: Path) -> None:
     assert str(second[0]) == (  # type: ignore[index]
         f"{tmp_path}/b.yaml:2:1: dag_id: duplicate dag_id 'same'; {tmp_path}/a.yaml has it already"
     )
+
+
+@pytest.mark.parametrize(
+    "include", ["shared/common.yaml", "[shared/common.yaml]", '\n  - "shared/common.yaml"  # theirs']
+)
+def test_what_others_include_is_no_pipeline(tmp_path: Path, include: str) -> None:
+    put(tmp_path, "shared/common.yaml", "include: more.yaml\ntasks: [{id: first}]\n")
+    put(tmp_path, "shared/more.yaml", "tasks: [{id: zero}]\n")
+    put(tmp_path, "lost.yaml", "tasks: [{id: a}]\n")
+    put(tmp_path, "a.yaml", f"dag_id: a\ninclude: {include}\ntasks: [{{id: last}}]\n")
+    found = {path.name: result for path, result in check_tree([tmp_path])}
+    assert sorted(found) == ["a.yaml", "lost.yaml"]
+    assert [task.id for task in found["a.yaml"].tasks] == ["zero", "first", "last"]  # type: ignore[union-attr]
+    assert found["lost.yaml"][0].message.startswith("dag_id is required")  # type: ignore[index]

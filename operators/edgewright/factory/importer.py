@@ -28,6 +28,7 @@ from airflow.sdk.importers.base import (
 from edgewright.errors import ConfigError, EdgewrightError, Fault, SpecError
 from edgewright.factory.dag import dags_of
 from edgewright.spec import parse_pipelines
+from edgewright.spec.fragments import without_fragments
 from edgewright.spec.tree import is_pipeline
 
 if TYPE_CHECKING:
@@ -48,11 +49,13 @@ class PipelineImporter(AbstractDagImporter[FilesystemDagDefinition]):  # type: i
         self, bundle: BaseDagBundle, *, safe_mode: bool = True
     ) -> Iterator[FilesystemDagDefinition | DagImportError]:
         """Yield the pipelines' files of a bundle; ``.airflowignore`` is honoured, hidden folders are left out."""
+        found: dict[Path, FilesystemDagDefinition] = {}
         for definition in find_file_dag_definitions(bundle.path, self.supported_extensions):
             place = Path(definition.get_relative_loc(bundle.path))
             hidden = not place.is_absolute() and any(part.startswith(".") for part in place.parts)
             if not hidden and self.might_contain_dag(definition, safe_mode):
-                yield definition
+                found[Path(definition.path)] = definition
+        yield from (found[path] for path in without_fragments(found))
 
     def might_contain_dag(self, definition: DagDefinition, safe_mode: bool) -> bool:
         """Whether a file is a pipeline. Also without the safe mode: most YAML files are something else."""

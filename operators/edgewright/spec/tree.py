@@ -1,9 +1,10 @@
 """Finding the pipelines of a tree, and checking all of them.
 
 In a folder, every ``*.yaml`` and ``*.yml`` file that says ``dag_id``, names one of our or Airflow's schemas, has a
-top-level ``tasks:`` or is called ``pipeline.yaml`` is a pipeline. Others are not ours (values of a chart, a compose
-file). Left out are hidden folders, ``__pycache__``, ``node_modules``, ``defaults.yaml``, and what ``.airflowignore``
-names (glob patterns as in ``.gitignore``, Airflow's default). A file that is named itself is always a pipeline.
+top-level ``tasks:`` or is called ``pipeline.yaml`` is a pipeline, unless it names no Dag and another one includes it.
+Others are not ours (values of a chart, a compose file). Left out are hidden folders, ``__pycache__``, ``node_modules``,
+``defaults.yaml``, and what ``.airflowignore`` names (glob patterns as in ``.gitignore``, Airflow's default). A file
+that is named itself is always a pipeline.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgewright.errors import ConfigError, Fault, SpecError
+from edgewright.spec.fragments import without_fragments
 from edgewright.spec.load import load_pipelines
 from edgewright.spec.pipeline import Pipeline
 
@@ -39,7 +41,7 @@ def pipeline_files(paths: Iterable[Path]) -> Iterator[Path]:
     """
     for path in paths:
         if path.is_dir():
-            yield from _in_folder(path, [])
+            yield from without_fragments(_in_folder(path, []))
         elif path.exists():
             yield path
         else:
