@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: cluster cluster-down test-kubernetes demo test test-all lint format lock clean docs dev-servers help
+.PHONY: tools cluster cluster-down test-kubernetes demo test test-all lint format lock clean docs dev-servers help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ cluster-down:  ## end it
 test-kubernetes: $(VENV)/.installed-dev  ## the tests on that cluster
 	nsenter --net=/run/netns/edgewright-cluster env KUBECONFIG=$(CLUSTER)/state/kubeconfig \
 	  $(BIN)/python -m pytest tests/kubernetes
+
+tools:  ## build Helm and Docker Compose from their Go modules, for the tests of the chart and the compose file
+	tests/kubernetes/tools.sh $(HOME)/.cache/edgewright/tools
 
 lint: $(VENV)/.installed-dev  ## style, types, import contracts, generated files
 	$(BIN)/ruff check .

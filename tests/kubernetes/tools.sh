@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Make the real Helm and the real Docker Compose from their Go modules, once: their binaries need no download page.
+# A few minutes of two cores. usage: tools.sh FOLDER
+set -euo pipefail
+folder=$1; helm=3.22.0; compose=2.40.3; kubernetes=1.34
+export GOFLAGS=-mod=mod CGO_ENABLED=0 GOTOOLCHAIN=local
+export PATH=$PATH:/usr/local/go/bin
+command -v go >/dev/null || { echo "no Go compiler here" >&2; exit 3; }
+mkdir -p "$folder"
+
+build() {  # name, package, version, linker flags
+  [ -x "$folder/$1-$3" ] && return 0
+  local place; place=$(mktemp -d "$folder/.build-$1-XXXX")
+  (
+    cd "$place"
+    printf 'module build\ngo 1.24\n' > go.mod
+    nice -n 10 go get "$2@v$3"
+    nice -n 10 go build -trimpath -ldflags "-s -w $4" -o "$place/$1" "$2"
+  )
+  mv "$place/$1" "$folder/$1-$3"
+  chmod -R u+w "$place"; rm -rf "$place"
+}
+
+stamp="-X helm.sh/helm/v3/internal/version.version=v$helm"
+for package in pkg/chartutil pkg/lint/rules; do  # which Kubernetes it takes where it asks none
+  stamp="$stamp -X helm.sh/helm/v3/$package.k8sVersionMajor=${kubernetes%.*} -X helm.sh/helm/v3/$package.k8sVersionMinor=${kubernetes#*.}"
+done
+build helm helm.sh/helm/v3/cmd/helm "$helm" "$stamp"
+build docker-compose github.com/docker/compose/v2/cmd "$compose" \
+  "-X github.com/docker/compose/v2/internal.Version=v$compose"
+ln -sf "helm-$helm" "$folder/helm"
+ln -sf "docker-compose-$compose" "$folder/docker-compose"
