@@ -6,6 +6,7 @@ import ast
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -199,3 +200,38 @@ def test_what_new_refuses(project: Path, arguments: list[str], message: str) -> 
     assert done.returncode == 1
     assert message in done.stderr
     assert not (project / "dags" / "x").exists()
+
+
+def test_a_pipeline_is_made_around_a_notebook(project: Path) -> None:
+    folder = Path(__file__).parents[2] / "dags" / "bracelet-notebook"
+    shutil.copy(folder / "explore.ipynb", project / "explore.ipynb")
+    refused = call(project, "new", "hearts", "--from-notebook", "none.ipynb")
+    assert refused.returncode == 1
+    assert "no such file" in refused.stderr
+    made = call(project, "new", "hearts", "--from-notebook", "explore.ipynb", "--data", "dags/bracelet/cleveland.csv",
+                "--label", "num")  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    text = (project / "dags" / "hearts" / "pipeline.yaml").read_text()
+    assert "trees: {type: integer, default: 60}" in text
+    assert "inputs: {path: train.csv}" in text
+    assert call(project, "check", "dags/hearts").returncode == 0
+    done = start(project, "run", "dags/hearts/pipeline.yaml", "--until", "quality")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_notebook_without_a_tag_gets_one(project: Path) -> None:
+    cells = ["import pandas as pd", "csv = 'rows.csv'\ndepth = 3", "tree = Tree(depth).fit(pd.read_csv(csv))"]
+    document = {
+        "nbformat": 4, "nbformat_minor": 5, "metadata": {},
+        "cells": [
+            {"cell_type": "code", "id": str(n), "metadata": {}, "outputs": [], "execution_count": None, "source": cell}
+            for n, cell in enumerate(cells)
+        ],
+    }  # fmt: skip
+    (project / "explore.ipynb").write_text(json.dumps(document))
+    shutil.copy(project / "dags" / "bracelet" / "cleveland.csv", project / "rows.csv")
+    made = call(project, "new", "trees", "--from-notebook", "explore.ipynb")
+    assert "cell 2 holds the parameters" in made.stdout
+    text = (project / "dags" / "trees" / "pipeline.yaml").read_text()
+    assert "returns: tree" in text
+    assert call(project, "check", "dags/trees").returncode == 0

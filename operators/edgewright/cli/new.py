@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from edgewright.cli.new_notebook import Explored, explore, params_yaml, program_yaml
 from edgewright.cli.output import did_you_mean
 from edgewright.errors import ConfigError, DataError
 
@@ -26,15 +27,23 @@ _LOOKED_AT = 2000
 @click.option("--dags", type=click.Path(file_okay=False, path_type=Path), default=Path("dags"), show_default=True,
               help="Folder of the pipelines.")  # fmt: skip
 @click.option("--description", default="", help="One line about it.")
-def command(name: str, data: Path | None, label: str | None, dags: Path, description: str) -> None:
-    """Make a pipeline NAME around a CSV file.
+@click.option("--from-notebook", "notebook", type=click.Path(dir_okay=False, path_type=Path),
+              help="Notebook that trains the model; its parameters become the pipeline's.")  # fmt: skip
+def command(
+    name: str, data: Path | None, label: str | None, dags: Path, description: str, notebook: Path | None
+) -> None:
+    """Make a pipeline NAME around a CSV file, or around a notebook and the CSV file that it reads.
 
     \b
     edgewright new hearts --data cleveland.csv --label num
+    edgewright new hearts --from-notebook explore.ipynb --label num
     edgewright run dags/hearts/pipeline.yaml
     """  # noqa: D301 - click reads the \\b
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"{name!r} is not a name", hint="letters, digits, - and _")
+    explored = explore(notebook) if notebook is not None else None
+    if data is None and explored is not None:
+        data = explored.data
     if data is None:
         data = Path(str(click.prompt("CSV file", type=click.Path(exists=True, dir_okay=False))))
     columns, rows = _look(data)
@@ -47,11 +56,31 @@ def command(name: str, data: Path | None, label: str | None, dags: Path, descrip
     by_name = {column: [row[place] for row in rows] for place, column in enumerate(columns)}
     left_out = [column for column in columns if column != label and not _is_useful(by_name[column])]
     kept = [column for column in columns if column not in left_out] if left_out else []
-    _write(folder, name, data, label, _is_class(by_name[label]), description, kept)
+    if explored is not None and notebook is not None:
+        kept = []  # the notebook reads the columns that it wants
+        values = {"notebook": json.dumps(notebook.name), "params": params_yaml(explored.parameters, explored.path),
+                  "program": program_yaml(explored)}  # fmt: skip
+        _write(folder, name, data, label, _is_class(by_name[label]), description, kept, "notebook", values)
+        (folder / notebook.name).write_text(json.dumps(explored.document, indent=1, ensure_ascii=False) + "\n")
+        _tell(explored, folder, notebook.name, data.name)
+        return
+    _write(folder, name, data, label, _is_class(by_name[label]), description, kept, "tabular", {})
     if left_out:
         click.echo(f"left out: {', '.join(left_out)} (text with gaps or with many different values); see columns:")
     click.echo(f"made {folder}: pipeline.yaml, model.py, {data.name}")
     click.echo(f"next: edgewright run {folder / 'pipeline.yaml'}")
+
+
+def _tell(explored: Explored, folder: Path, notebook: str, data: str) -> None:
+    """Say what was made of a notebook, and what nobody could tell."""
+    click.echo(f"made {folder}: pipeline.yaml, {notebook}, {data}")
+    if explored.tagged:
+        click.echo(f"cell {explored.tagged} holds the parameters: it was given the tag parameters")
+    if explored.path is None:
+        click.echo("no parameter names the data: let the notebook read $EDGEWRIGHT_INPUT/train.parquet, or give it one")
+    if explored.returns is None:
+        click.echo("which variable holds the fitted model? say it by returns: in the task model")
+    click.echo(f"next: edgewright check {folder}, edgewright run {folder / 'pipeline.yaml'}")
 
 
 def _look(data: Path) -> tuple[list[str], list[list[str]]]:
@@ -99,7 +128,17 @@ def _is_decimal(value: str) -> bool:
         return False
 
 
-def _write(folder: Path, name: str, data: Path, label: str, is_class: bool, description: str, kept: list[str]) -> None:
+def _write(
+    folder: Path,
+    name: str,
+    data: Path,
+    label: str,
+    is_class: bool,
+    description: str,
+    kept: list[str],
+    skeleton: str,
+    more: dict[str, str],
+) -> None:
     classes = {
         "estimator": "LogisticRegression",
         "arguments": "max_iter=1000, random_state=seed",
@@ -119,9 +158,10 @@ def _write(folder: Path, name: str, data: Path, label: str, is_class: bool, desc
         "columns": f"\n      columns: {json.dumps(kept)}" if kept else "",
         "description": description or f"Predicts {label}",
         **(classes if is_class else numbers),
+        **more,
     }
     folder.mkdir(parents=True)
-    for file in resources.files("edgewright.cli").joinpath("skeletons/tabular").iterdir():
+    for file in resources.files("edgewright.cli").joinpath(f"skeletons/{skeleton}").iterdir():
         text = file.read_text()
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,9 +13,7 @@ from edgewright.places.outcome import collect, forget
 from edgewright.places.venvs import interpreter
 from edgewright.spec.profiles import Profile
 from edgewright.steps.contract import StepRequest, StepResult
-
-#: Seconds between asking a process to end and ending it.
-GRACE = 10.0
+from edgewright.steps.programs import Program
 
 
 class Child:
@@ -29,7 +25,7 @@ class Child:
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
-        self._process: subprocess.Popen[str] | None = None
+        self._program: Program | None = None
 
     def refusal(self, request: StepRequest) -> str | None:
         """Return what cannot be honoured here; a process can run wherever this one does."""
@@ -53,28 +49,10 @@ class Child:
 
     def _wait(self, command: list[str]) -> int:
         environ = {**os.environ, **self._profile.env, "PYTHONUNBUFFERED": "1"}
-        # a session of its own: what the step starts ends with it
-        self._process = subprocess.Popen(  # noqa: S603 (our own arguments, no shell)
-            command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", start_new_session=True,
-        )  # fmt: skip
-        try:
-            for line in self._process.stdout or ():
-                relay(line)
-            return self._process.wait()
-        finally:
-            self.cancel()
+        self._program = Program(command, environ)
+        return self._program.run(relay)
 
     def cancel(self) -> None:
         """End the process and all that it started, if it still runs."""
-        process = self._process
-        if process is None or process.poll() is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 15)
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-            process.wait()
+        if self._program is not None:
+            self._program.cancel()

@@ -59,7 +59,8 @@ DEFAULT_KEYS = ("profile", *TASK_ARGUMENTS, *STEP_ARGUMENTS)
 def build() -> Json:
     """Return the JSON Schema (draft 2020-12) of a pipeline document."""
     definitions: Json = grammar()
-    conditions = [part for spec in STEPS.values() for part in _step(spec, definitions)]
+    conditions = [_step(spec, definitions) for spec in STEPS.values()]
+    definitions["complete"] = _complete(definitions)
     triggers = [
         mapping({kind: _model(model, definitions)}, required=[kind], description=_first_line(model))
         for kind, model in TRIGGERS.items()
@@ -114,8 +115,14 @@ def _whole(triggers: list[Json], profile: Json, definitions: Json) -> Json:
         "description": "Files whose keys and tasks come before these; paths relative to this file.",
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}],
     }
-    # tasks, and whatever else is missing, may come from an included file
-    return {**mapping(keys, required=["dag_id"]), "anyOf": [{"required": ["tasks"]}, {"required": ["include"]}]}
+    elsewhere = [{"required": [key]} for key in ("step_defaults", "include", "environments")]
+    return {
+        **mapping(keys, required=["dag_id"]),
+        # tasks, and whatever else is missing, may come from an included file
+        "anyOf": [{"required": ["tasks"]}, {"required": ["include"]}],
+        "if": {"not": {"anyOf": elsewhere}},
+        "then": {"properties": {"tasks": {"items": {"$ref": "#/$defs/complete"}}}},
+    }
 
 
 def _document(triggers: list[Json], profile: Json) -> Json:
@@ -299,10 +306,29 @@ def _task_keys() -> Json:
 # -- steps -----------------------------------------------------------------------------------------------------
 
 
-def _step(spec: StepSpec, definitions: Json) -> list[Json]:
-    """Return the conditions under which a task's ``with:`` is this step's."""
+def _complete(definitions: Json) -> Json:
+    """Return what a task must have where nothing else in the document can supply it, with the tasks of groups."""
+    conditions: list[Json] = []
+    for spec in STEPS.values():
+        needed: Json = (
+            {"required": required} if (required := definitions[f"with_{spec.name}"].pop("required", [])) else {}
+        )
+        if spec.config.ONE_OF:
+            needed["oneOf"] = [{"required": [key]} for key in spec.config.ONE_OF]
+        if needed:
+            alone = {
+                "properties": {"uses": {"const": spec.name}},
+                "required": ["uses"],
+                "not": {"required": ["extends"]},
+            }
+            conditions.append({"if": alone, "then": {"required": ["with"], "properties": {"with": needed}}})
+    group = {"properties": {"tasks": {"items": {"$ref": "#/$defs/complete"}}}}
+    return {"allOf": [*conditions, group]}
+
+
+def _step(spec: StepSpec, definitions: Json) -> Json:
+    """Return the condition under which a task's ``with:`` is this step's."""
     schema = _model(spec.config, definitions)
-    required = schema.pop("required", [])
     if "gates" in schema["properties"]:
         limit = {"anyOf": [{"type": "string", "pattern": _GATE}, {"$ref": "#/$defs/marker"}]}
         schema["properties"]["gates"] = {
@@ -319,11 +345,7 @@ def _step(spec: StepSpec, definitions: Json) -> list[Json]:
     schema |= _inner(spec.config, definitions)
     definitions[f"with_{spec.name}"] = schema
     uses = {"properties": {"uses": {"const": spec.name}}, "required": ["uses"]}
-    found: list[Json] = [{"if": uses, "then": {"properties": {"with": {"$ref": f"#/$defs/with_{spec.name}"}}}}]
-    if required:
-        alone = {**uses, "not": {"required": ["extends"]}}
-        found.append({"if": alone, "then": {"required": ["with"], "properties": {"with": {"required": required}}}})
-    return found
+    return {"if": uses, "then": {"properties": {"with": {"$ref": f"#/$defs/with_{spec.name}"}}}}
 
 
 def _inner(model: type[StepConfig], definitions: Json) -> Json:

@@ -10,6 +10,7 @@ from edgewright.spec.arguments import REFUSED_ARGUMENTS, STEP_ARGUMENTS, TASK_AR
 from edgewright.spec.code import EntryPoints, check_operator, locate
 from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.pipeline import Task
+from edgewright.spec.programs import PROGRAM_FIELDS, check_program
 from edgewright.spec.signatures import check_arguments
 from edgewright.spec.step_config import check_with, known_names
 from edgewright.spec.steps import STEPS
@@ -218,6 +219,8 @@ class TaskReader:
                 self._entries.check(value, (*path, name))
             elif name in _SOURCE_FIELDS and value and "://" not in value and "{{" not in value:
                 self._check_source(value, (*path, name))
+            elif name in PROGRAM_FIELDS and value:
+                check_program(name, config, self._values.folder, path, self._faults)
 
     def _check_source(self, value: str, path: Path) -> None:
         found = locate(self._values.folder, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import importlib
 import io
 import sys
@@ -14,6 +15,7 @@ from typing import Any, TextIO
 
 from edgewright.artifacts.digest import list_files, sha256_file
 from edgewright.errors import EdgewrightError, UserCodeError
+from edgewright.spec.notebooks import NotANotebook, python_of, read_notebook
 from edgewright.steps.elsewhere import elsewhere, imported_names
 
 #: Most bytes of the user's own output that reach the task's log.
@@ -33,7 +35,7 @@ def code_digests(folder: Path, entries: list[str], document: str = "pipeline.yam
 
     Args:
         folder: The pipeline's folder.
-        entries: ``file.py:function`` entry points.
+        entries: ``file.py:function`` entry points, notebooks and scripts.
         document: Name of the pipeline's file.
     """
     if not entries:
@@ -44,7 +46,17 @@ def code_digests(folder: Path, entries: list[str], document: str = "pipeline.yam
     silent = {name for name in names if name.endswith(".md") or name in (document, "defaults.yaml") or _hidden(name)}
     others = {name for name in set(names) - modules if name not in silent or Path(name).name in text}
     found = {name: sha256_file(folder / name) for name in sorted((used & modules) | others)}
+    # what a notebook showed when it was last open decides nothing
+    found |= {name: _cells_digest(folder / name) for name in used & others if name.endswith(".ipynb")}
     return found | elsewhere(imported, known=modules)
+
+
+def _cells_digest(notebook: Path) -> str:
+    try:
+        read = read_notebook(notebook)
+    except NotANotebook:
+        return sha256_file(notebook)
+    return hashlib.sha256(repr((read.cells, read.language, read.parameters)).encode()).hexdigest()
 
 
 def _hidden(name: str) -> bool:
@@ -62,16 +74,30 @@ def _closure(folder: Path, start: set[str], modules: set[str]) -> tuple[set[str]
         if name in seen or not (folder / name).is_file():
             continue
         seen.add(name)
+        source = _python(folder / name)
         try:
-            data = (folder / name).read_bytes()
-            tree = ast.parse(data)
+            tree = ast.parse(source) if source is not None else None
         except (SyntaxError, ValueError):
             continue
-        texts.append(data.decode(errors="replace"))
+        if tree is None or source is None:
+            waiting.extend(modules)  # a program in another language may run any of them
+            continue
+        texts.append(source)
         imported |= imported_names(tree)
         found = _imports(tree, name, modules)
         waiting.extend(modules if found is None else found)
     return seen, "\n".join(texts), imported
+
+
+def _python(path: Path) -> str | None:
+    """Return the Python of a module or a notebook; ``None`` if the file holds another language."""
+    if path.suffix == ".ipynb":
+        try:
+            read = read_notebook(path)
+        except NotANotebook:
+            return ""
+        return "\n".join(map(python_of, read.cells)) if read.language == "python" else None
+    return path.read_bytes().decode(errors="replace") if path.suffix == ".py" else None
 
 
 def _imports(tree: ast.AST, name: str, modules: set[str]) -> set[str] | None:

@@ -1,4 +1,4 @@
-"""``train``: call the user's function on the part ``train``, check what it returns, and keep it."""
+"""``train``: run the user's function or program on the part ``train``, check what it makes, and keep it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from edgewright.steps.frameworks import check_estimator, framework_of
 from edgewright.steps.models import ModelDocument, Problem, load_model
 from edgewright.steps.originals import compose, original_of
 from edgewright.steps.tracking import TrackedRun, track
+from edgewright.steps.train_program import PAGE, Produced, load_file, run_program
 from edgewright.steps.training_data import TrainingData
 
 log = logging.getLogger("edgewright.steps")
@@ -41,7 +42,7 @@ def run(config: TrainConfig, context: StepContext) -> StepOutput:
 
     Raises:
         ConfigError: the arguments do not fit the function.
-        UserCodeError: the function failed, or returned something that is no model.
+        UserCodeError: the function or program failed, or made something that is no model.
         Unavailable: MLflow does not answer.
     """
     dataset = Dataset.open(context.fetch(config.data))
@@ -58,19 +59,22 @@ def run(config: TrainConfig, context: StepContext) -> StepOutput:
         data = TrainingData(dataset, problem, seed=config.seed, sink=tracked, source_folder=context.source_folder)
         tracked.log_params(config.args)
         _snapshot(config, context, tracked)
-        document, data = _fit(config, context, dataset, data, folder)
-        measured = _measure(folder, data)
+        produced = None if config.entry else run_program(config, context, dataset, tracked)
+        document, data = _fit(config, context, dataset, data, folder, produced)
+        measured = {**(produced.metrics if produced else {}), **_measure(folder, data)}
         tracked.log_metrics(measured)
-    return _output(config, context, folder, document, measured, tracked)
+        if produced is not None and produced.kept is not None:
+            tracked.log_folder(produced.kept, "output")
+    return _output(context, folder, document, measured, tracked, produced)
 
 
 def _output(
-    config: TrainConfig,
     context: StepContext,
     folder: Path,
     document: ModelDocument,
     measured: dict[str, float],
     tracked: TrackedRun,
+    produced: Produced | None,
 ) -> StepOutput:
     meta: dict[str, Any] = {
         "problem": document.problem,
@@ -87,26 +91,31 @@ def _output(
         meta["mlflow_run_id"] = tracked.run_id
     else:
         notes.append("no tracking server here: the run is not in MLflow")
-    return StepOutput({"model": context.put(folder, "model", meta)}, measured, tags, notes=notes)
+    outputs = {"model": context.put(folder, "model", meta)}
+    if produced is not None and produced.kept is not None:
+        page = {"page": PAGE} if (produced.kept / PAGE).is_file() else {}
+        outputs["report"] = context.put(produced.kept, "report", page)
+    return StepOutput(outputs, measured, tags, notes=notes)
 
 
 def _fit(
-    config: TrainConfig, context: StepContext, dataset: Dataset, data: TrainingData, folder: Path
+    config: TrainConfig,
+    context: StepContext,
+    dataset: Dataset,
+    data: TrainingData,
+    folder: Path,
+    produced: Produced | None,
 ) -> tuple[ModelDocument, TrainingData]:
-    """Call the user's function and write what it returns; pickling needs the user's modules, so it happens inside.
+    """Call the user's function, or load what the user's program left, and write the model.
+
+    Pickling needs the user's modules, so it happens while they are importable.
 
     Returns:
         The model's document, and the data in the columns that the model takes.
     """
-    # One JSON form, so that the same arguments make the same pickle wherever the request came from.
-    args = json.loads(json.dumps(config.args))
-    with user_code(context.source_folder, config.entry):
-        function = load_entry(context.source_folder, config.entry)
-        args = check_arguments(function, args, context.source_folder)
-        random.seed(config.seed)
-        np.random.seed(config.seed % 2**32)
-        found = function(data, **args)
-        framework = framework_of(found, config.entry)
+    with user_code(context.source_folder, config.code):
+        found = _call(config, context, data) if produced is None else load_file(produced.file, config.code)
+        framework = framework_of(found, config.code)
         original = original_of(dataset, context) if framework.name == "scikit-learn" else None
         if original is not None:
             # before it is wrapped: the messages speak of what the user returned
@@ -114,6 +123,16 @@ def _fit(
             whole = compose(found, dataset, original, context)
             found, data = (found, data) if whole is None else (whole, data.over(original))
         return framework.save(found, folder, data), data
+
+
+def _call(config: TrainConfig, context: StepContext, data: TrainingData) -> Any:
+    # One JSON form, so that the same arguments make the same pickle wherever the request came from.
+    args = json.loads(json.dumps(config.args))
+    function = load_entry(context.source_folder, config.code)
+    args = check_arguments(function, args, context.source_folder)
+    random.seed(config.seed)
+    np.random.seed(config.seed % 2**32)
+    return function(data, **args)
 
 
 def _measure(folder: Path, data: TrainingData) -> dict[str, float]:
@@ -132,7 +151,7 @@ def _lineage(config: TrainConfig, context: StepContext) -> dict[str, str]:
         "edgewright.run_id": request.identity.run_id,
         "edgewright.task_id": request.identity.task_id,
         "edgewright.try_number": str(request.identity.try_number),
-        "edgewright.entry": config.entry,
+        "edgewright.entry": config.code,
         "edgewright.seed": str(config.seed),
         "edgewright.dataset.sha256": config.data.sha256,
         "edgewright.dataset.uri": config.data.uri,
@@ -140,7 +159,7 @@ def _lineage(config: TrainConfig, context: StepContext) -> dict[str, str]:
         "edgewright.git.commit": (source.commit or "") if source else "",
         "edgewright.git.dirty": dirty,
         "mlflow.source.git.commit": (source.commit or "") if source else "",
-        "mlflow.source.name": f"{request.identity.dag_id}/{config.entry}",
+        "mlflow.source.name": f"{request.identity.dag_id}/{config.code}",
         "mlflow.source.type": "PROJECT",
     }
     for library in ("edgewright", "scikit-learn", "numpy", "pandas", "onnx", "onnxruntime"):
@@ -154,13 +173,13 @@ def _snapshot(config: TrainConfig, context: StepContext, tracked: TrackedRun) ->
         return
     folder = context.source_folder
     document = context.request.source.document
-    used = set(code_digests(folder, [config.entry], document)) | {document}
+    used = set(code_digests(folder, config.entry_points(), document)) | {document}
     target = context.folder("snapshot")
     for name in list_files(folder):
         if (
             name in used
             and (folder / name).stat().st_size <= _SNAPSHOT_LIMIT
-            and name.endswith((".py", ".yaml", ".yml"))
+            and name.endswith((".py", ".yaml", ".yml", Path(config.code.rpartition(":")[0] or config.code).suffix))
         ):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, target / name)

@@ -58,7 +58,8 @@ def changed_files(old: Pipeline, new: Pipeline) -> Callable[[Task], Iterator[tup
         if not task.is_step:
             return
         texts = list(_texts(task.config))
-        entries = [text for text in texts if is_entry(text)]
+        programs = {task.config.get("notebook"), task.config.get("script")}
+        entries = [text for text in texts if is_entry(text) or text in programs]
         before = code_digests(old.folder, entries, old.file.name)
         after = code_digests(new.folder, entries, new.file.name)
         named = {text for text in texts if text not in entries}

@@ -25,6 +25,9 @@ class StepConfig(BaseModel):
     #: Free mappings whose keys follow from another key: ``{key: (other key, {its value: model})}``.
     INNER: ClassVar[Mapping[str, tuple[str, Mapping[str, type[StepConfig]]]]] = {}
 
+    #: Keys of which exactly one must be there.
+    ONE_OF: ClassVar[tuple[str, ...]] = ()
+
     def references(self) -> dict[str, ArtifactRef]:
         """Return the artifacts that this configuration takes in, by dotted place (``data``, ``models.0``)."""
         found: dict[str, ArtifactRef] = {}

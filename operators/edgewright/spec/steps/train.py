@@ -1,22 +1,93 @@
-"""``train``: call a function of yours on the part ``train`` and keep what it returns."""
+"""``train``: a function, a notebook or a script of yours makes a model of the part ``train``."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgewright.spec.steps.base import Dataset, EntryPoint, StepConfig
 
+#: What a notebook or a script may get its rows as, by the ending of a file's name.
+INPUT_FORMATS = ("csv", "jsonl", "parquet")
+
 
 class TrainConfig(StepConfig):
-    """Calls ``entry(data, **args)``, which returns a fitted estimator or an ONNX model."""
+    """Trains by exactly one of three.
+
+    ``entry`` is called as ``entry(data, **args)`` and returns a fitted estimator, a PyTorch module or an ONNX model.
+    ``notebook`` is executed with ``args`` in its cell of parameters; the model is what its variable ``returns`` holds.
+    ``script`` is run with ``args`` as options, and leaves its model in the folder ``$EDGEWRIGHT_OUTPUT``.
+    """
+
+    ONE_OF = ("entry", "notebook", "script")
 
     data: Dataset
-    entry: EntryPoint
-    args: Annotated[dict[str, Any], Field(description="Keyword arguments of the function.")] = {}
+    entry: Annotated[
+        EntryPoint | None,
+        Field(description="A function of yours as file.py:function, relative to the pipeline's folder."),
+    ] = None
+    notebook: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[^:\\]+\.ipynb$",
+            description="A notebook, relative to the pipeline's folder; runs unchanged.",
+            examples=["explore.ipynb"],
+        ),
+    ] = None
+    script: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[^:\\]+\.[A-Za-z0-9]+$",
+            description="A program, relative to the pipeline's folder: train.py, train.R, train.sh, ...",
+            examples=["train.py"],
+        ),
+    ] = None
+    args: Annotated[
+        dict[str, Any],
+        Field(description="Arguments of the function, parameters of the notebook, options of the script."),
+    ] = {}
+    inputs: Annotated[
+        dict[str, Annotated[str, Field(pattern=r"^[\w.-]+\.(csv|jsonl|parquet)$")]],
+        Field(
+            description="Of a notebook or script: parameters that get the path of a file with the part train, by the "
+            "name that the file shall have: {path: train.csv}."
+        ),
+    ] = {}
+    returns: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z_]\w*$", description="Of a notebook: the variable that holds the fitted model."),
+    ] = "model"
+    interpreter: Annotated[
+        list[str],
+        Field(description="Of a script: the program that runs it, with its options. Default: by the file's ending."),
+    ] = []
     problem: Annotated[
         Literal["auto", "classification", "regression"], Field(description="auto: by the label's type.")
     ] = "auto"
     seed: Annotated[int, Field(ge=0, description="Seeds random and numpy before the function is called.")] = 0
     experiment: Annotated[str | None, Field(description="MLflow experiment. Default: the dag_id.")] = None
+
+    @property
+    def code(self) -> str:
+        """The function, notebook or script that trains."""
+        return self.entry or self.notebook or self.script or ""
+
+    def entry_points(self) -> list[str]:
+        """Return the user's code that this configuration names."""
+        return [self.code]
+
+    @model_validator(mode="after")
+    def _one_way(self) -> TrainConfig:
+        ways = [way for way in self.ONE_OF if getattr(self, way)]
+        if len(ways) != 1:
+            found = f"not {' and '.join(ways)}" if ways else "one of them is missing"
+            raise ValueError(f"needs one of entry, notebook and script; {found}")
+        for name, ways_of_it in (("inputs", ("notebook", "script")), ("returns", ("notebook",)),
+                                 ("interpreter", ("script",))):  # fmt: skip
+            if name in self.model_fields_set and ways[0] not in ways_of_it:
+                raise ValueError(f"{name} goes with {' or '.join(ways_of_it)}, not with {ways[0]}")
+        both = sorted(set(self.args) & set(self.inputs))
+        if both:
+            raise ValueError(f"{', '.join(both)} stands in args and in inputs; one of them")
+        return self
