@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: tools cluster cluster-down test-kubernetes demo test test-all lint format lock clean docs dev-servers help
+.PHONY: images tools cluster cluster-down test-kubernetes demo test test-all lint format lock clean docs dev-servers help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,11 @@ cluster-down:  ## end it
 test-kubernetes: $(VENV)/.installed-dev  ## the tests on that cluster
 	nsenter --net=/run/netns/edgewright-cluster env KUBECONFIG=$(CLUSTER)/state/kubeconfig \
 	  $(BIN)/python -m pytest tests/kubernetes
+
+IMAGES := step-cpu step-gpu serving edge mlflow airflow
+
+images:  ## build the images with Docker (IMAGES="serving edge" builds some)
+	for image in $(IMAGES); do docker build -f images/Dockerfile --target $$image -t edgewright/$$image:0.1.0 . || exit 1; done
 
 tools:  ## build Helm and Docker Compose from their Go modules, for the tests of the chart and the compose file
 	tests/kubernetes/tools.sh $(HOME)/.cache/edgewright/tools

@@ -16,3 +16,9 @@ compile --prerelease=if-necessary-or-explicit requirements/airflow34.in -o requi
 for target in requirements/targets/*.in; do
   compile "$target" -o "${target%.in}.txt"
 done
+# what runs in an image (images/): the same versions as here; airflow's on top of everything
+for image in step-cpu step-gpu serving edge mlflow; do
+  compile "requirements/images/$image.in" -c requirements/edgewright.txt -o "requirements/images/$image.txt"
+done
+compile requirements/build.in -c requirements/edgewright.txt -o requirements/images/build.txt
+compile requirements/edgewright.txt requirements/images/airflow.in -o requirements/images/airflow.txt

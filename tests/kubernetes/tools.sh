@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Make the real Helm and the real Docker Compose from their Go modules, once: their binaries need no download page.
+# Make the real Helm, the real Docker Compose and a reader of Dockerfiles by BuildKit's parser from their Go modules, once.
 # A few minutes of two cores. usage: tools.sh FOLDER
 set -euo pipefail
-folder=$1; helm=3.22.0; compose=2.40.3; kubernetes=1.34
+here=$(cd "$(dirname "$0")" && pwd); folder=$1; helm=3.22.0; compose=2.40.3; buildkit=0.34.2; kubernetes=1.34
 export GOFLAGS=-mod=mod CGO_ENABLED=0 GOTOOLCHAIN=local
 export PATH=$PATH:/usr/local/go/bin
 command -v go >/dev/null || { echo "no Go compiler here" >&2; exit 3; }
@@ -28,5 +28,18 @@ done
 build helm helm.sh/helm/v3/cmd/helm "$helm" "$stamp"
 build docker-compose github.com/docker/compose/v2/cmd "$compose" \
   "-X github.com/docker/compose/v2/internal.Version=v$compose"
+if [ ! -x "$folder/dockerfile-$buildkit" ]; then
+  place=$(mktemp -d "$folder/.build-dockerfile-XXXX")
+  cp "$here/dockerfile/main.go" "$place"
+  (
+    cd "$place"
+    printf 'module build\ngo 1.24\n' > go.mod
+    nice -n 10 go get "github.com/moby/buildkit/frontend/dockerfile/instructions@v$buildkit"
+    nice -n 10 go build -trimpath -ldflags "-s -w" -o dockerfile .
+  )
+  mv "$place/dockerfile" "$folder/dockerfile-$buildkit"
+  rm -rf "$place"
+fi
+ln -sf "dockerfile-$buildkit" "$folder/dockerfile"
 ln -sf "helm-$helm" "$folder/helm"
 ln -sf "docker-compose-$compose" "$folder/docker-compose"

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sink": ("edgewright.cli.sink:command", "Store what comes through Kafka in Cassandra."),
     "bridge": ("edgewright.cli.bridge:command", "Carry messages of MQTT devices to Kafka."),
     "dev": ("edgewright.cli.dev.command:command", "Run a real Kafka, Cassandra, S3, Postgres or MQTT on loopback."),
+    "init": ("edgewright.cli.init:command", "Write what an installation needs before its first start."),
     "doctor": ("edgewright.cli.doctor:command", "Say what of this installation works."),
     "completion": ("edgewright.cli.completion:command", "Print the completion script of a shell."),
 }
@@ -45,7 +46,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
     "Events": ("events", "sink", "bridge"),
     "On the edge": ("bundle", "verify"),
-    "This installation": ("doctor", "completion"),
+    "This installation": ("init", "doctor", "completion"),
 }
 EPILOG = (
     "Exit codes: 0 done, 1 something to mend (the pipeline, the data, your code, a gate), 2 wrong usage, "
