@@ -88,6 +88,7 @@ class KubeApi:
     Attributes:
         pods: By name, those that are there.
         created: Documents of all pods that were ever created.
+        objects: Answers by path below ``/api`` or ``/apis``: the status and the document.
         behaviours: What the next pods do: ``run``, ``slow``, ``unschedulable``, ``no-image``, ``oom``; the last stays.
     """
 
@@ -96,6 +97,7 @@ class KubeApi:
         self.created: list[dict[str, Any]] = []
         self.behaviours = ["run"]
         self.quota: str | None = None
+        self.objects: dict[str, tuple[int, dict[str, Any]]] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="kube-api-")
         api = self
 
@@ -104,7 +106,7 @@ class KubeApi:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> KubeApi:
         self._thread.start()
@@ -172,7 +174,13 @@ class _Handler(BaseHTTPRequestHandler):
         return json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
 
     def do_POST(self) -> None:
-        self._send(*self.kube.create(self.path.split("/")[4], self._body()))
+        url = urlparse(self.path)
+        if "dryRun" in parse_qs(url.query):
+            body = self._body()
+            refused = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": self.kube.quota}
+            self._send(403, refused) if self.kube.quota else self._send(201, body)
+            return
+        self._send(*self.kube.create(url.path.split("/")[4], self._body()))
 
     def do_DELETE(self) -> None:
         self._body()
@@ -182,7 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlparse(self.path)
         match = _POD.match(url.path)
-        if match and match[2] not in self.kube.pods:
+        if url.path in self.kube.objects:
+            self._send(*self.kube.objects[url.path])
+        elif match and match[2] not in self.kube.pods:
             self._missing(match[2])
         elif match and match[3]:
             self._log(self.kube.pods[match[2]], follow=parse_qs(url.query).get("follow") == ["True"])
@@ -194,7 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
                 200, {"kind": "NodeList", "metadata": {}, "items": [{"metadata": {"name": "n"}, "status": status}]}
             )
         elif url.path.startswith("/version"):
-            self._send(200, {"major": "1", "minor": "34", "gitVersion": "v1.34.0"})
+            known = dict.fromkeys(("gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"), "x")
+            self._send(200, {"major": "1", "minor": "34", "gitVersion": "v1.34.0", **known})
         else:
             self._send(200, {"kind": "List", "metadata": {"resourceVersion": "1"}, "items": []})
 

@@ -22,12 +22,16 @@ FORMATS = ("text", "json", "github", "sarif")
     help="github: annotations of a pull request; sarif: for code scanning.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--against", metavar="WHERE", help="Ask whether the profiles can be honoured there: docker, kubernetes, "
+              "or the path of a kubeconfig.")  # fmt: skip
 @click.pass_context
-def command(ctx: click.Context, paths: tuple[Path, ...], form: str, as_json: bool) -> None:
+def command(ctx: click.Context, paths: tuple[Path, ...], form: str, as_json: bool, against: str | None) -> None:
     """Validate pipelines; every fault at once, with its place.
 
     PATHS are pipeline files and folders, searched to their ends. Default: dags, or the working directory where there
     is no such folder. Nothing is run and no code of yours is imported. Ends with 1 if there is any fault.
+
+    --against reads what a cluster or an engine has (nodes, quotas, secrets by name, ...), and starts nothing there.
     """
     from edgewright.errors import NotFound
     from edgewright.spec import check_tree
@@ -39,6 +43,15 @@ def command(ctx: click.Context, paths: tuple[Path, ...], form: str, as_json: boo
         raise NotFound(
             "no pipelines here", where=", ".join(map(str, places)), hint="a pipeline is a YAML file with a dag_id"
         )
+    if any(profile.get("pod") for _, found in checked if not isinstance(found, list)
+           for profile in found.profiles.values()):  # fmt: skip
+        from edgewright.cli.against import pod_faults
+
+        pod_faults(checked)
+    if against is not None:
+        from edgewright.cli.against import faults_against
+
+        faults_against(against, checked)
     # what several pipelines inherit is wrong once
     faults = list(dict.fromkeys(fault for _, found in checked if isinstance(found, list) for fault in found))
     _WRITERS["json" if as_json else form](checked, faults, time.perf_counter() - clock)

@@ -10,7 +10,7 @@ from edgewright.installation import Installation
 from edgewright.places.choose import choose
 from edgewright.spec.pipeline import Pipeline, Task
 from edgewright.spec.profiles import LOCAL, Profile
-from edgewright.steps.contract import Identity, StepRequest, StepResult
+from edgewright.steps.contract import Identity, Source, StepRequest, StepResult
 from edgewright.steps.execute import execute
 
 
@@ -47,7 +47,11 @@ def check_places(pipeline: Pipeline, tasks: list[Task], installation: Installati
             raise ConfigError("profiles are for steps", where=f"tasks.{task.id}.profile")
         identity = Identity(dag_id=pipeline.dag_id, run_id="before", task_id=task.id)
         request = StepRequest(
-            step=str(task.uses), identity=identity, store=store.root, tracking_uri=installation.tracking_uri
+            step=str(task.uses),
+            identity=identity,
+            store=store.root,
+            tracking_uri=installation.tracking_uri,
+            source=Source(folder=str(pipeline.file.parent.resolve())),
         )
         try:
             _place(pipeline, task, request, installation)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from edgewright.errors import ConfigError
 from edgewright.installation import Installation
 from edgewright.places.containers import Container
+from edgewright.places.pod_template import with_pod
 from edgewright.places.pods import refusal as pod_refusal
 from edgewright.spec.profiles import LOCAL, Profile, profile_of
 from edgewright.steps.contract import StepRequest
@@ -31,9 +33,10 @@ def choose(
     Raises:
         ConfigError: the profile does not exist, or cannot be honoured.
     """
+    folder = Path(request.source.folder) if request.source else None
     if preferred not in (None, "local"):
         try:
-            wanted = profile_of(preferred, own, installation.profiles)
+            wanted = with_pod(profile_of(preferred, own, installation.profiles), folder)
             reason = refusal(wanted, request)
         except ConfigError as error:
             reason = error.message
@@ -44,7 +47,7 @@ def choose(
         )
     elif preferred == "local":
         return LOCAL
-    found = profile_of(profile, own, installation.profiles)
+    found = with_pod(profile_of(profile, own, installation.profiles), folder)
     reason = refusal(found, request)
     if reason is not None:
         raise ConfigError(f"profile {profile!r} cannot be honoured: {reason}", where="profile",

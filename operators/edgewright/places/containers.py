@@ -20,7 +20,7 @@ from edgewright.steps.contract import StepRequest, StepResult
 #: Bytes in one of each unit of Kubernetes' amounts.
 _UNITS = {
     "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "": 1,
-    "m": 0.001,
+    "m": 0.001, "P": 10**15, "E": 10**18, "Pi": 2**50, "Ei": 2**60,
 }  # fmt: skip
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 

@@ -45,7 +45,12 @@ def refusal(profile: Profile, request: StepRequest) -> str | None:
 
 
 def _host_network(profile: Profile) -> bool:
-    return bool(((profile.pod or {}).get("spec") or {}).get("hostNetwork"))
+    return bool((_given(profile).get("spec") or {}).get("hostNetwork"))
+
+
+def _given(profile: Profile) -> Json:
+    """Return the profile's own pod (a file was read by then)."""
+    return profile.pod if isinstance(profile.pod, dict) else {}
 
 
 def _covered(profile: Profile, path: str) -> bool:
@@ -78,7 +83,7 @@ def build_pod(profile: Profile, request: StepRequest) -> Json:
     if len(text.encode()) > REQUEST_LIMIT:
         raise ConfigError(f"the request has {len(text) >> 10} KiB, and a pod takes {REQUEST_LIMIT >> 10}",
                           where=request.identity.task_id, hint="put large values into a file")  # fmt: skip
-    pod = copy.deepcopy(profile.pod or {})
+    pod = copy.deepcopy(_given(profile))
     metadata, spec = pod.setdefault("metadata", {}), pod.setdefault("spec", {})
     identity = request.identity
     metadata["name"] = pod_name(request)

@@ -124,7 +124,8 @@ class Profile(StepConfig):
     ] = None
     start_timeout: Annotated[Wait, Field(description="How long a pod may wait for a node and its image.")] = "10m"
     pod: Annotated[
-        dict[str, Any] | None, Field(description="Pod (metadata, spec) that everything else is put over.")
+        str | dict[str, Any] | None,
+        Field(description="Pod (metadata, spec) that everything else is put over, or a file of the pipeline's folder."),
     ] = None
 
 
