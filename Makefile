@@ -49,7 +49,7 @@ cluster-down:  ## end it
 
 test-kubernetes: $(VENV)/.installed-dev  ## the tests on that cluster
 	nsenter --net=/run/netns/edgewright-cluster env KUBECONFIG=$(CLUSTER)/state/kubeconfig \
-	  $(BIN)/python -m pytest tests/kubernetes
+	  $(BIN)/python -m pytest tests/kubernetes tests/places/test_against.py
 
 IMAGES := step-cpu step-gpu serving edge mlflow airflow
 
