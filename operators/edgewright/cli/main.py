@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bundle": ("edgewright.cli.bundle:command", "Write a variant of a model as one signed file for a node."),
     "verify": ("edgewright.cli.verify:command", "Check a bundle without trusting it."),
     "serve": ("edgewright.cli.serve:command", "Run the prediction service in the foreground."),
+    "privacy": ("edgewright.cli.privacy:command", "Make the key of pseudonyms, and look one up."),
     "sink": ("edgewright.cli.sink:command", "Store what comes through Kafka in Cassandra."),
     "bridge": ("edgewright.cli.bridge:command", "Carry messages of MQTT devices to Kafka."),
     "dev": ("edgewright.cli.dev.command:command", "Run a real Kafka, Cassandra, S3, Postgres or MQTT on loopback."),
@@ -46,7 +47,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
     "Events": ("events", "sink", "bridge"),
     "On the edge": ("bundle", "verify"),
-    "This installation": ("init", "doctor", "completion"),
+    "This installation": ("init", "doctor", "privacy", "completion"),
 }
 EPILOG = (
     "Exit codes: 0 done, 1 something to mend (the pipeline, the data, your code, a gate), 2 wrong usage, "

@@ -120,13 +120,20 @@ class Dataset:
 
     @property
     def features(self) -> list[str]:
-        """Names of the columns without the label, in order."""
-        return [column["name"] for column in self.columns if column["name"] != self.label]
+        """Names of the columns that a model may learn from, in order: neither the label nor pseudonyms of people."""
+        return list(self.feature_types)
 
     @property
     def feature_types(self) -> dict[str, str]:
         """Types of the features by name."""
-        return {column["name"]: column["type"] for column in self.columns if column["name"] != self.label}
+        left_out = {self.label, *self.pseudonyms}
+        return {column["name"]: column["type"] for column in self.columns if column["name"] not in left_out}
+
+    @property
+    def pseudonyms(self) -> list[str]:
+        """Names of the columns that hold pseudonyms of people."""
+        personal = self.manifest["source"].get("personal", {})
+        return [name for name, how in personal.items() if how == "token"]
 
     @property
     def part_names(self) -> list[str]:

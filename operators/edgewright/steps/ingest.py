@@ -21,6 +21,7 @@ from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import DatasetWriter, reference_meta
 from edgewright.steps.event_rows import Events
 from edgewright.steps.hashes import HashSet, row_hashes
+from edgewright.steps.personal import personal_columns
 from edgewright.steps.sources import obtain, shown
 from edgewright.steps.split import Splitter
 from edgewright.steps.spool import Spool
@@ -54,6 +55,8 @@ def _ingest(config: IngestConfig, events: Events, context: StepContext) -> StepO
     source: dict[str, Any] = describe(table)
     if events.batches:
         source["events"] = events.describe()
+    if config.personal:
+        source["personal"] = personal_columns(config)
     holdout = _read_holdout(config, table, context, source)
     folder = context.folder("dataset")
     writer = DatasetWriter(folder, table.columns, config.label, source)
@@ -201,6 +204,8 @@ def _check_bad_rows(table: Table, rows: int, config: IngestConfig) -> None:
 
 
 def _examples(table: Table) -> str:
+    if table.config.personal:  # nobody knows what a damaged line holds
+        return "; ".join(f"line {line}" for line, _ in table.bad_rows[:3])
     return "; ".join(f"line {line}: {text}" for line, text in table.bad_rows[:3])
 
 

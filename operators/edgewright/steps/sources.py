@@ -18,6 +18,7 @@ from edgewright.spec.steps.ingest import IngestConfig
 from edgewright.steps.connections import object_store_options
 from edgewright.steps.context import StepContext
 from edgewright.steps.event_rows import Events
+from edgewright.streams.pseudonyms import Pseudonyms
 
 _BLOCK = 1 << 20
 _TRIES = 4
@@ -45,6 +46,8 @@ def state(config: IngestConfig, context: StepContext) -> dict[str, Any] | None:
     events = Events.of(config, context)
     if events.batches:
         found["events"] = events.state()
+    if "token" in config.personal.values():
+        found["pseudonyms"] = Pseudonyms.load().key_id
     return found
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 from edgewright.errors import DataError
 from edgewright.spec.steps.ingest import IngestConfig
 from edgewright.steps.data import arrow_type, as_column, type_name
+from edgewright.steps.personal import Protector
 
 #: Bytes of text that are parsed at a time.
 BLOCK = 4 << 20
@@ -89,7 +90,11 @@ class Table:
 
     def _explain(self, error: Exception) -> Exception:
         """Turn a reader's error into one that says what to mend, or into a restart with wider types."""
-        return DataError(f"cannot be read as {self.format}: {error}", where=self.shown)
+        return DataError(f"cannot be read as {self.format}: {self.detail(error)}", where=self.shown)
+
+    def detail(self, error: Exception) -> str:
+        """Return a reader's own words, which may quote a line: not where columns are personal."""
+        return "a line is damaged" if self.config.personal else str(error)
 
     # -- types -------------------------------------------------------------------------------------------------
 
@@ -150,17 +155,24 @@ class Table:
             hint = "give it a name, or choose the others by columns: (pandas writes one with to_csv(index=True))"
             raise DataError(f"column {number} has no name", where=self.shown, hint=hint)
         label = [self.config.label] if self.config.label else []
-        for name in [*(self.config.columns or []), *label, *self.config.types]:
+        chosen = self.config.columns
+        # a misspelt personal column would be stored as it is
+        personal = [name for name in self.config.personal if chosen is None or name in chosen]
+        for name in [*(chosen or []), *label, *self.config.types, *personal]:
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=1)
                 hint = f"columns are: {', '.join(names)}" + (f'; did you mean "{near[0]}"?' if near else "")
                 raise DataError(f"there is no column {name!r}", where=self.shown, hint=hint)
 
+    def quoted(self, name: str, value: object) -> str:
+        """Return a value for a message; nothing of a personal column comes into a log."""
+        return "a value" if name in self.config.personal else f"{value!r:.60}"
+
     def not_a_number(self, name: str, line: int | None, text: str, count: int = 1) -> DataError:
         """Return the fault of a text among numbers."""
         more = f" (and {count - 1} more)" if count > 1 else ""
         return DataError(
-            f"column {name} holds numbers, but here it is {text!r}{more}",
+            f"column {name} holds numbers, but here it is {self.quoted(name, text)}{more}",
             where=f"{self.shown}:{line}" if line else self.shown,
             hint=f"mend the row; or, if the column is text, say types: {{{name}: string}}{self.missing_hint(text)}",
         )
@@ -249,10 +261,17 @@ def _format(path: Path, shown: str) -> str:
 
 
 def read_all(table: Table) -> Iterator[pa.RecordBatch | None]:
-    """Yield a table's batches; ``None`` where everything so far must be forgotten, because a type widened."""
+    """Yield a table's batches; ``None`` where everything so far must be forgotten, because a type widened.
+
+    Personal columns leave here as pseudonyms, masked, or not at all.
+    """
+    protector = Protector.of(table.config, table.shown)
     while True:
         try:
-            yield from table.batches()
+            for batch in table.batches():
+                if protector is not None:
+                    table.columns = protector.columns(table.columns)
+                yield batch if protector is None else protector.batch(batch)
         except Widened:
             yield None
         else:

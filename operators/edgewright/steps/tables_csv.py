@@ -29,6 +29,11 @@ class CsvTable(Table):
 
     format = "csv"
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # what identifies people is text: 007 is not 7
+        self.fixed = {**self.fixed, **dict.fromkeys(self.config.personal, "string")}
+
     @property
     def delimiter(self) -> str:
         """The character between values: a tab in a ``.tsv`` file where nothing else was said."""
@@ -127,7 +132,7 @@ class CsvTable(Table):
         hint = f"check delimiter: {self.delimiter!r} and encoding: {self.config.encoding}"
         if "straddling" in text or "block_size" in text:
             hint = "a quotation mark that is never closed makes the rest of the file one value"
-        return DataError(f"cannot be read as csv: {error}", where=self.shown, hint=hint)
+        return DataError(f"cannot be read as csv: {self.detail(error)}", where=self.shown, hint=hint)
 
     def _misfit(self, name: str, current: str, kind: str, line: int | None, text: str) -> Exception:
         """Return the fault of a value that does not fit its column, or a restart with a wider type."""
@@ -138,7 +143,7 @@ class CsvTable(Table):
             if current in ("integer", "number"):
                 return self.not_a_number(name, line, text)
         return DataError(
-            f"column {name}: {text!r} is no {current}",
+            f"column {name}: {self.quoted(name, text)} is no {current}",
             where=f"{self.shown}:{line}" if line else self.shown,
             hint=f"mend the row; or say types: {{{name}: {'number' if is_number(text) else 'string'}}}"
             f"{self.missing_hint(text)}",

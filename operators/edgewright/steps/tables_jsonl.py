@@ -74,7 +74,7 @@ class JsonlTable(Table):
         if "Empty JSON stream" in str(error):
             return DataError("the file is empty", where=self.shown)
         if self._scanned:
-            return DataError(f"cannot be read as jsonl: {error}", where=self.shown)
+            return DataError(f"cannot be read as jsonl: {self.detail(error)}", where=self.shown)
         return self._scan()
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -125,20 +125,22 @@ class JsonlTable(Table):
         place = f"{self.shown}:{line}"
         if kind == "nested":
             hint = "choose the others by columns:, or flatten the objects before"
-            return DataError(f"column {name} holds {value!r:.60}, no plain value", where=place, hint=hint)
+            return DataError(f"column {name} holds {self.quoted(name, value)}, no plain value", where=place, hint=hint)
         said = self.fixed.get(name)
         if said is not None:
             if kind in _FITTING[said]:
                 return None
             hint = f"mend the line; or say another type: types: {{{name}: {kind}}}"
-            return DataError(f"column {name}: {value!r} is no {said}", where=place, hint=hint)
+            return DataError(f"column {name}: {self.quoted(name, value)} is no {said}", where=place, hint=hint)
         if joint:
             return None
         if before in ("integer", "number") and isinstance(value, str):
             return self.not_a_number(name, line, value)
         hint = "mend the line; a column holds values of one type"
         return DataError(
-            f"column {name} holds values of type {before}, but here it is {value!r}", where=place, hint=hint
+            f"column {name} holds values of type {before}, but here it is {self.quoted(name, value)}",
+            where=place,
+            hint=hint,
         )
 
 

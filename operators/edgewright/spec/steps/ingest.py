@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from edgewright.spec.steps.base import Fraction, StepConfig
 
@@ -46,6 +46,42 @@ class Minimum(StepConfig):
     per_class: Annotated[int, Field(ge=0)] = 0
 
 
+#: What free text can be masked for, by name.
+MASKS = {
+    "email": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    "phone": r"(?<![\w.])\+?\d[\d ()/-]{6,}\d(?![\w.])",
+    "iban": r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b",
+    "number": r"\d{4,}",
+}
+
+
+class Mask(StepConfig):
+    """Hides parts of a free text behind ``***``."""
+
+    mask: Annotated[
+        list[str],
+        Field(min_length=1, description=f"Names ({', '.join(MASKS)}) or regular expressions of your own."),
+    ]
+
+    @model_validator(mode="after")
+    def _patterns(self) -> Mask:
+        for entry in self.mask:
+            try:
+                re.compile(MASKS.get(entry, entry))
+            except re.error as error:
+                raise ValueError(
+                    f"{entry!r} is neither one of {', '.join(MASKS)} nor a regular expression: {error}"
+                ) from None
+        return self
+
+
+Treatment = Annotated[
+    Annotated[Literal["token", "drop"], Tag("word")] | Annotated[Mask, Tag("mask")],
+    # so that a fault speaks of what was meant
+    Discriminator(lambda value: "mask" if isinstance(value, (dict, Mask)) else "word"),
+]
+
+
 class IngestConfig(StepConfig):
     """Reads tabular data as a stream and writes them as Parquet with a manifest."""
 
@@ -78,6 +114,14 @@ class IngestConfig(StepConfig):
     max_bad_rows: Annotated[
         Fraction, Field(description="Share of unreadable rows that is still let through (they are counted).")
     ] = 0.0
+    personal: Annotated[
+        dict[str, Treatment],
+        Field(
+            description="Columns that identify people: token (a keyed hash), drop, or {mask: [email, phone]} for free "
+            "text. Nothing of them is stored or logged as it came.",
+            examples=[{"patient_id": "token", "remarks": {"mask": ["email"]}}],
+        ),
+    ] = {}
     connection: Annotated[str | None, Field(description="Airflow connection with the credentials of the source.")] = (
         None
     )
@@ -95,4 +139,9 @@ class IngestConfig(StepConfig):
                 raise ValueError("columns must name at least one column, and each only once")
             if self.label and self.label not in self.columns:
                 raise ValueError(f"columns must contain the label {self.label}")
+        if self.label in self.personal:
+            raise ValueError(f"the label {self.label} cannot be personal: a model would give it away")
+        typed = sorted(set(self.types) & set(self.personal))
+        if typed:
+            raise ValueError(f"types: {', '.join(typed)} is personal, and so is text")
         return self
