@@ -19,6 +19,7 @@ def check_combinations(tasks: list[tuple[Path, Task]], faults: Faults) -> None:
     Only what the text says for certain counts: a value that a template fills may be anything.
     """
     by_id = {task.id: (path, task) for path, task in tasks}
+    _check_warm_starts(tasks, faults)
     for path, task in tasks:
         if task.uses not in _NEEDS_LABEL:
             continue
@@ -38,6 +39,20 @@ def check_combinations(tasks: list[tuple[Path, Task]], faults: Faults) -> None:
                 place,
                 f"{task.uses} measures on test or holdout, and the dataset of task {source.id} has neither",
                 allowed=f"write split: {{test: 0.25}} or holdout: FILE in the with: of {source.id}",
+                code="combination",
+            )
+
+
+def _check_warm_starts(tasks: list[tuple[Path, Task]], faults: Faults) -> None:
+    """Note tasks that go on from a registered model in a pipeline that registers none."""
+    if any(task.uses == "publish" for _, task in tasks):
+        return
+    for path, task in tasks:
+        if task.uses == "train" and task.config.get("warm_start"):
+            faults.add(
+                (*path, "with", "warm_start"),
+                "training goes on from the model that this pipeline publishes, and it publishes none",
+                allowed="add a publish task, or leave warm_start out",
                 code="combination",
             )
 

@@ -267,5 +267,10 @@ def _lineage(
         "git_commit": (source.commit or "") if source else "",
         "git_dirty": "" if source is None or source.dirty is None else str(source.dirty).lower(),
         "mlflow_run_id": run_id,
-        "entry": str(training.request.config.get("entry", "")) if training is not None else "",
+        "entry": _code(training.request.config) if training is not None else "",
     }
+
+
+def _code(config: dict[str, Any]) -> str:
+    """Return the function, notebook or script of a train task."""
+    return str(next((config[key] for key in ("entry", "notebook", "script") if config.get(key)), ""))

@@ -32,6 +32,7 @@ from edgewright.steps.originals import compose, original_of
 from edgewright.steps.tracking import TrackedRun, track
 from edgewright.steps.train_program import PAGE, Produced, load_file, run_program
 from edgewright.steps.training_data import TrainingData
+from edgewright.steps.warm_start import Loaded, load_start
 
 log = logging.getLogger("edgewright.steps")
 _SNAPSHOT_LIMIT = 1 << 20
@@ -56,16 +57,24 @@ def run(config: TrainConfig, context: StepContext) -> StepOutput:
         name=f"{request.identity.task_id} {request.identity.run_id}",
         tags=_lineage(config, context),
     ) as tracked:
-        data = TrainingData(dataset, problem, seed=config.seed, sink=tracked, source_folder=context.source_folder)
+        start = load_start(config, context, dataset, problem) if config.warm_start else None
+        data = TrainingData(
+            dataset, problem, seed=config.seed, sink=tracked, source_folder=context.source_folder,
+            known_classes=start.classes if start else (),
+        )  # fmt: skip
         tracked.log_params(config.args)
         _snapshot(config, context, tracked)
-        produced = None if config.entry else run_program(config, context, dataset, tracked)
-        document, data = _fit(config, context, dataset, data, folder, produced)
+        produced = None if config.entry else run_program(config, context, dataset, tracked, start)
+        document, data = _fit(config, context, dataset, data, folder, produced or start)
         measured = {**(produced.metrics if produced else {}), **_measure(folder, data)}
         tracked.log_metrics(measured)
         if produced is not None and produced.kept is not None:
             tracked.log_folder(produced.kept, "output")
-    return _output(context, folder, document, measured, tracked, produced)
+    output = _output(context, folder, document, measured, tracked, produced)
+    if start is not None:
+        output.notes.append(start.start.note)
+        output.tags["warm_start"] = start.start.version
+    return output
 
 
 def _output(
@@ -104,7 +113,7 @@ def _fit(
     dataset: Dataset,
     data: TrainingData,
     folder: Path,
-    produced: Produced | None,
+    given: Produced | Loaded | None,
 ) -> tuple[ModelDocument, TrainingData]:
     """Call the user's function, or load what the user's program left, and write the model.
 
@@ -114,7 +123,10 @@ def _fit(
         The model's document, and the data in the columns that the model takes.
     """
     with user_code(context.source_folder, config.code):
-        found = _call(config, context, data) if produced is None else load_file(produced.file, config.code)
+        if isinstance(given, Produced):
+            found = load_file(given.file, config.code)
+        else:
+            found = _call(config, context, data, given)
         framework = framework_of(found, config.code)
         original = original_of(dataset, context) if framework.name == "scikit-learn" else None
         if original is not None:
@@ -125,14 +137,28 @@ def _fit(
         return framework.save(found, folder, data), data
 
 
-def _call(config: TrainConfig, context: StepContext, data: TrainingData) -> Any:
+def _call(config: TrainConfig, context: StepContext, data: TrainingData, start: Loaded | None) -> Any:
     # One JSON form, so that the same arguments make the same pickle wherever the request came from.
     args = json.loads(json.dumps(config.args))
     function = load_entry(context.source_folder, config.code)
+    more = {} if start is None else {"warm_start": start.model}
+    _check_takes(function, more, config.code, context.source_folder)
     args = check_arguments(function, args, context.source_folder)
     random.seed(config.seed)
     np.random.seed(config.seed % 2**32)
-    return function(data, **args)
+    return function(data, **args, **more)
+
+
+def _check_takes(function: Callable[..., Any], given: Mapping[str, Any], code: str, folder: Path) -> None:
+    """Refuse a function that does not take what the step itself hands to it."""
+    parameters = inspect.signature(function).parameters.values() if given else ()
+    names = {parameter.name for parameter in parameters}
+    missing = [] if any(p.kind is p.VAR_KEYWORD for p in parameters) else [name for name in given if name not in names]
+    if missing:
+        raise ConfigError(
+            f"{code} does not take {missing[0]}, which the task gives", where=_where(function, folder),
+            hint=f"def {_name(function)}(data, ..., {missing[0]}=None): it is None where there is none yet",
+        )  # fmt: skip
 
 
 def _measure(folder: Path, data: TrainingData) -> dict[str, float]:

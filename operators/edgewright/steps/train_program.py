@@ -28,6 +28,7 @@ from edgewright.steps.data import Dataset
 from edgewright.steps.programs import Program
 from edgewright.steps.tracking import TrackedRun
 from edgewright.steps.train_inputs import lay_out
+from edgewright.steps.warm_start import Loaded
 
 if TYPE_CHECKING:
     from edgewright.steps.train_notebook import Execution
@@ -80,7 +81,9 @@ class Produced:
     kept: Path | None = None
 
 
-def run_program(config: TrainConfig, context: StepContext, dataset: Dataset, tracked: TrackedRun) -> Produced:
+def run_program(
+    config: TrainConfig, context: StepContext, dataset: Dataset, tracked: TrackedRun, start: Loaded | None = None
+) -> Produced:
     """Run the notebook or the script of a configuration.
 
     Raises:
@@ -88,6 +91,8 @@ def run_program(config: TrainConfig, context: StepContext, dataset: Dataset, tra
         UserCodeError: it failed, or left no model.
     """
     place = _workplace(config, context, dataset, tracked)
+    if start is not None and start.file is not None:
+        place.env["EDGEWRIGHT_WARM_START"] = str(start.file)
     if config.notebook is not None:
         from edgewright.steps.train_notebook import execute
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,13 +34,21 @@ class TrainingData:
         features: Names of the features, in order.
         feature_types: Type of each feature (``integer``, ``number``, ``boolean``, ``string``, ...).
         problem: ``classification`` or ``regression``.
-        classes: The label's values in the part, sorted; empty for regression.
+        classes: The label's values in the part, and those that the model knows from which training goes on, sorted;
+            empty for regression.
         seed: The task's seed; ``random`` and ``numpy.random`` are seeded with it already.
         source_folder: The pipeline's folder, or ``None``.
     """
 
     def __init__(
-        self, dataset: Dataset, problem: Problem, *, seed: int, sink: MetricSink, source_folder: Path | None
+        self,
+        dataset: Dataset,
+        problem: Problem,
+        *,
+        seed: int,
+        sink: MetricSink,
+        source_folder: Path | None,
+        known_classes: Sequence[Any] = (),
     ) -> None:
         self.frame: pd.DataFrame = dataset.frame("train")
         self.label: str = _label(dataset)
@@ -54,7 +63,7 @@ class TrainingData:
         _check_label(self.y, problem)
         self.classes: list[Any] = []
         if problem == "classification":
-            self.classes = [plain(value) for value in sorted(self.y.unique())]
+            self.classes = [plain(value) for value in sorted({*self.y.unique(), *known_classes})]
             if len(self.classes) < 2:
                 raise DataError(
                     f"the label {self.label} has only the value {self.classes[0]!r} in the part train",
@@ -63,7 +72,10 @@ class TrainingData:
 
     def over(self, dataset: Dataset) -> TrainingData:
         """Return the same rows in another dataset's columns."""
-        return TrainingData(dataset, self.problem, seed=self.seed, sink=self._sink, source_folder=self.source_folder)
+        return TrainingData(
+            dataset, self.problem, seed=self.seed, sink=self._sink, source_folder=self.source_folder,
+            known_classes=self.classes,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.frame)

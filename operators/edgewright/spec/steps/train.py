@@ -62,6 +62,15 @@ class TrainConfig(StepConfig):
         list[str],
         Field(description="Of a script: the program that runs it, with its options. Default: by the file's ending."),
     ] = []
+    warm_start: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+            description="Alias of the registered model that training goes on from: the function gets it as warm_start, "
+            "None the first time.",
+            examples=["champion"],
+        ),
+    ] = None
     problem: Annotated[
         Literal["auto", "classification", "regression"], Field(description="auto: by the label's type.")
     ] = "auto"
@@ -87,6 +96,8 @@ class TrainConfig(StepConfig):
                                  ("interpreter", ("script",))):  # fmt: skip
             if name in self.model_fields_set and ways[0] not in ways_of_it:
                 raise ValueError(f"{name} goes with {' or '.join(ways_of_it)}, not with {ways[0]}")
+        if self.warm_start and "warm_start" in self.args:
+            raise ValueError("warm_start is given by the key of that name; leave it out of args")
         both = sorted(set(self.args) & set(self.inputs))
         if both:
             raise ValueError(f"{', '.join(both)} stands in args and in inputs; one of them")
