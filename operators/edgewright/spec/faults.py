@@ -13,6 +13,9 @@ from edgewright.spec.pipeline import Position
 #: Place of a value in a document: keys and indexes from the top.
 Path = tuple[str | int, ...]
 
+#: Characters of a line that a terminal shows of a fault's place.
+_WIDEST = 160
+
 
 def position_of(node: Any) -> Position:
     """Return where a YAML node starts, and where it ends if that is on the same line."""
@@ -199,13 +202,23 @@ def render_faults(faults: list[Fault], text: str | None = None) -> str:
         block = str(fault)
         lines = sources[fault.file]
         if 0 < fault.line <= len(lines):
-            width = max(1, fault.end_column - fault.column)
             number = f"{fault.line:>5} | "
-            line = lines[fault.line - 1]
-            before = "".join("\t" if character == "\t" else " " for character in line[: fault.column - 1])
+            line, start, width = _window(lines[fault.line - 1], fault.column - 1, fault.end_column - fault.column)
+            before = "".join("\t" if character == "\t" else " " for character in line[:start])
             block += f"\n{number}{line}\n{' ' * len(number)}{before}{'^' * width}"
         blocks.append(block)
     return "\n".join(blocks)
+
+
+def _window(line: str, start: int, width: int) -> tuple[str, int, int]:
+    """Return the part of a long line around a place, where the place begins in it, and how wide it is there."""
+    if len(line) <= _WIDEST:
+        return line, start, max(1, width)
+    first = max(0, min(start - _WIDEST // 3, len(line) - _WIDEST))
+    cut = line[first : first + _WIDEST]
+    left, right = "..." if first else "", "..." if first + _WIDEST < len(line) else ""
+    width = max(1, min(width, len(cut) - (start - first)))
+    return f"{left}{cut}{right}", start - first + len(left), width
 
 
 def _lines(file: str) -> list[str]:
