@@ -129,6 +129,7 @@ def test_faults_are_sorted_and_shown_with_a_caret() -> None:
     assert shown[0].startswith("pipeline.yaml:2:1: catchp: unknown key 'catchp'; allowed are: ")
     assert shown[0].endswith('did you mean "catchup"?')
     assert shown[1:3] == ["    2 | catchp: true", "        ^^^^^^"]
+    assert shown[4:] == ["    4 |   - {id: a, needs: [b]}", "                            ^"]
 
 
 def test_of_a_long_line_the_part_around_the_fault_is_shown() -> None:
@@ -142,3 +143,43 @@ def test_of_a_long_line_the_part_around_the_fault_is_shown() -> None:
     assert shown.startswith("    2 | ...zzz")
     assert shown.endswith("yyy...")
     assert marks.strip() == "^" * len("cathup")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_pipeline(tmp_path / "nothing.yaml")
+    with pytest.raises(ConfigError, match="this is a folder"):
+        load_pipeline(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"dag_id: \xe4\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_pipeline(tmp_path / "latin.yaml")
+
+
+def test_code_that_changes_is_looked_at_again(tmp_path: Path) -> None:
+    text = "dag_id: d\ntasks:\n  - {id: a, uses: ingest, with: {source: s3://b/a, label: y}}\n"
+    text += '  - {id: b, uses: train, with: {data: {$x: a}, entry: "m.py:fit"}}\n'
+    (tmp_path / "m.py").write_text("def fitt(data): ...\n")
+    assert 'm.py has no fit; it has: fitt; did you mean "fitt"?' in faults_of(text, tmp_path)[0]
+    (tmp_path / "m.py").write_text("def fit(data): raise SystemExit\n")
+    assert parse(text, tmp_path).task("b").config["entry"] == "m.py:fit"
+
+
+def test_an_operator_beside_the_pipeline(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("class Own: ...\n")
+    assert parse("dag_id: d\ntasks: [{id: a, uses: mine.Own}]\n", tmp_path).tasks[0].uses == "mine.Own"
+    (fault,) = faults_of("dag_id: d\ntasks: [{id: a, uses: mine.Owm}]\n", tmp_path)
+    assert fault.endswith('mine has no Owm; it has: Own; did you mean "mine.Own"?')
+
+
+def test_reading_imports_neither_airflow_nor_a_machine_learning_library() -> None:
+    code = (
+        "import sys; from edgewright.spec import load_pipeline; load_pipeline(sys.argv[1]);"
+        "print(sorted({'airflow', 'numpy', 'pandas', 'sklearn', 'mlflow', 'jsonschema', 'jinja2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(BRACELET)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_fault_is_one_line_whatever_the_document_holds() -> None:
+    (fault,) = faults_of('dag_id: d\ntasks: [{id: a, "x\\ny\\0": 1}]\n')
+    assert "tasks[0].x\\ny\\x00: unknown key 'x\\ny\\x00'" in fault
