@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("edgewright.cli.verify:command", "Check a bundle without trusting it."),
     "serve": ("edgewright.cli.serve:command", "Run the prediction service in the foreground."),
     "privacy": ("edgewright.cli.privacy:command", "Make the key of pseudonyms, and look one up."),
+    "score": ("edgewright.cli.score:command", "Score files of any size with a registered model."),
     "sink": ("edgewright.cli.sink:command", "Store what comes through Kafka in Cassandra."),
     "bridge": ("edgewright.cli.bridge:command", "Carry messages of MQTT devices to Kafka."),
     "dev": ("edgewright.cli.dev.command:command", "Run a real Kafka, Cassandra, S3, Postgres or MQTT on loopback."),
@@ -45,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Pipelines": ("new", "check", "plan", "run", "why", "render", "docs", "convert", "schema", "gc"),
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
+    "Predictions": ("score",),
     "Events": ("events", "sink", "bridge"),
     "On the edge": ("bundle", "verify"),
     "This installation": ("init", "doctor", "privacy", "completion"),

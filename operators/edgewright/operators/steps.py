@@ -334,3 +334,85 @@ class DeployOperator(StepOperator):
             timeout=timeout,
         )
         super().__init__(config={**(config or {}), **given}, **kwargs)
+
+
+class ScoreOperator(StepOperator):
+    """Asks a model about every row of files of any size, shard by shard; rows that cannot be scored go aside.
+
+    Args:
+        model: The task that makes the model.
+        registered: A registered model instead: NAME, NAME@ALIAS or NAME/VERSION.
+        variant: Variant of a registered model. Default: onnx, else the one that is served.
+        source: Files: relative paths, file://, s3:// or another fsspec address; * stands for any name.
+        to: Folder for predictions: file:// or s3://. Default: scores/DAG/TASK in the store.
+        format: ``auto``, ``csv``, ``parquet`` or ``jsonl``.
+        output: ``parquet``, ``csv`` or ``jsonl``.
+        keep: Columns of the input that stand beside the predictions.
+        types: Types of kept columns of a CSV. Default: string.
+        probabilities: One column a class, with its probability.
+        missing: Texts in a CSV that mean a missing value.
+        delimiter: Between the fields of a CSV.
+        encoding: Of a CSV.
+        quotes: Whether a CSV's values may stand in double quotes.
+        max_rejected: Share of rows that may go aside before the task fails.
+        shard_mib: MiB of input in a shard.
+        processes: Default: one a core.
+        engine: ``auto``, ``onnx`` or ``native``.
+        allow_pickle: Let engine native load the pickled variant of a registered model.
+        slice: Which share of the shards this task takes, such as ``{"index": 0, "of": 4}``.
+        connection: Airflow connection with the credentials of s3://.
+    """
+
+    step: ClassVar[str] = "score"
+
+    def __init__(
+        self,
+        *,
+        model: Any = UNSET,
+        registered: Any = UNSET,
+        variant: Any = UNSET,
+        source: Any = UNSET,
+        to: Any = UNSET,
+        format: Any = UNSET,  # noqa: A002
+        output: Any = UNSET,
+        keep: Any = UNSET,
+        types: Any = UNSET,
+        probabilities: Any = UNSET,
+        missing: Any = UNSET,
+        delimiter: Any = UNSET,
+        encoding: Any = UNSET,
+        quotes: Any = UNSET,
+        max_rejected: Any = UNSET,
+        shard_mib: Any = UNSET,
+        processes: Any = UNSET,
+        engine: Any = UNSET,
+        allow_pickle: Any = UNSET,
+        slice: Any = UNSET,  # noqa: A002
+        connection: Any = UNSET,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = _given(
+            model=model,
+            registered=registered,
+            variant=variant,
+            source=source,
+            to=to,
+            format=format,
+            output=output,
+            keep=keep,
+            types=types,
+            probabilities=probabilities,
+            missing=missing,
+            delimiter=delimiter,
+            encoding=encoding,
+            quotes=quotes,
+            max_rejected=max_rejected,
+            shard_mib=shard_mib,
+            processes=processes,
+            engine=engine,
+            allow_pickle=allow_pickle,
+            slice=slice,
+            connection=connection,
+        )
+        super().__init__(config={**(config or {}), **given}, **kwargs)

@@ -182,7 +182,7 @@ class TaskReader:
         if uses in STEPS:
             for known in self._known_names():
                 check_with(STEPS[uses], config, known, place if "with" in entry else path, self._faults)
-            self._check_files(config, place)
+            self._check_files(config, place, globs=uses == "score")
         elif entry.get("uses") is None and config:
             self._faults.add(place, "there is no uses: to take these arguments", code="value", key=True)
         elif uses is not None:
@@ -211,14 +211,15 @@ class TaskReader:
                     key=True,
                 )
 
-    def _check_files(self, config: dict[str, Any], path: Path) -> None:
+    def _check_files(self, config: dict[str, Any], path: Path, *, globs: bool) -> None:
         for name, value in config.items():
             if not isinstance(value, str):
                 continue
             if name in _ENTRY_FIELDS and ".py:" in value:
                 self._entries.check(value, (*path, name))
             elif name in _SOURCE_FIELDS and value and "://" not in value and "{{" not in value:
-                self._check_source(value, (*path, name))
+                if not (globs and _fits_some(self._values.folder, value)):
+                    self._check_source(value, (*path, name))
             elif name in PROGRAM_FIELDS and value:
                 check_program(name, config, self._values.folder, path, self._faults)
 
@@ -285,6 +286,11 @@ class TaskReader:
                 code="unknown-profile",
             )
         return name
+
+
+def _fits_some(folder: FilePath, value: str) -> bool:
+    """Whether a path with ``*`` means at least one file."""
+    return "*" in value and not value.startswith("/") and any(folder.glob(value))
 
 
 def _data_files(folder: FilePath) -> list[str]:

@@ -9,6 +9,7 @@ from edgewright.spec.steps.evaluate import EvaluateConfig
 from edgewright.spec.steps.ingest import IngestConfig
 from edgewright.spec.steps.publish import PublishConfig
 from edgewright.spec.steps.quantize import QuantizeConfig
+from edgewright.spec.steps.score import ScoreConfig
 from edgewright.spec.steps.train import TrainConfig
 from edgewright.spec.steps.transform import TransformConfig
 from edgewright.spec.steps.validate import ValidateConfig
@@ -33,6 +34,8 @@ _TABLE = (
              summary="registers a model's variants as one version and moves the alias"),
     StepSpec("deploy", DeployConfig, {}, 1, "edgewright.steps.deploy", cached=False,
              summary="makes a published version answer requests"),
+    StepSpec("score", ScoreConfig, {"report": "report"}, 1, "edgewright.steps.score", cached=False,
+             summary="asks a model about every row of files of any size"),
 )  # fmt: skip
 
 #: All steps by their short name.
