@@ -49,11 +49,8 @@ class ScoreConfig(StepConfig):
         Field(description="Files: relative paths, file://, s3:// or another fsspec address; * stands for any name."),
     ]
     to: Annotated[
-        str | None,
-        AfterValidator(lambda value: value if value is None else _without_password(value)),
-        Field(
-            min_length=1, description="Folder for predictions: file://, s3://. Default: scores/DAG/TASK in the store."
-        ),
+        Annotated[str, AfterValidator(_without_password), Field(min_length=1)] | None,
+        Field(description="Folder for predictions: file://, s3://. Default: scores/DAG/TASK in the store."),
     ] = None
     format: Literal["auto", "csv", "parquet", "jsonl"] = "auto"
     output: Literal["parquet", "csv", "jsonl"] = "parquet"
