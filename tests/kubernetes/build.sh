@@ -39,3 +39,8 @@ if [ ! -x "$folder/root/usr/bin/containerd" ]; then
   apt-get download -q containerd runc containernetworking-plugins docker.io iptables libip4tc2 libip6tc2 >/dev/null
   for package in *.deb; do dpkg -x "$package" "$folder/root"; done
 fi
+if [ ! -x "$folder/root/bin/busybox" ]; then  # a vendor's image without Python
+  cd "$folder/deb"
+  apt-get download -q busybox-static >/dev/null
+  dpkg -x busybox-static*.deb "$folder/root"
+fi

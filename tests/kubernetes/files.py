@@ -1,4 +1,4 @@
-"""Write what the cluster's programs read: configurations, a kubeconfig, and two images made from nothing.
+"""Write what the cluster's programs read: configurations, a kubeconfig, and three images made from nothing.
 
 The step's image is empty but for links: its pods see this machine's ``/usr`` and the package's environment as mounts,
 so that the very code under test runs in a real container without any registry.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 LINKS = {"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "sbin": "usr/sbin"}
 FOLDERS = ("tmp", "usr", "etc", "dev", "proc", "sys", "edgewright", "edgewright/request")
-SANDBOX, STEP = "localhost/pause:1", "localhost/step:1"
+SANDBOX, STEP, VENDOR = "localhost/pause:1", "localhost/step:1", "localhost/vendor:1"
 
 
 def main(folder: Path, state: Path, node: str) -> None:
@@ -66,6 +66,12 @@ conf_dir = "{state}/cni"
     pause = (folder / "bin" / "pause").read_bytes()
     _image(state / "pause.tar", SANDBOX, {"pause": pause}, {"Entrypoint": ["/pause"]})
     users = b"root:x:0:0::/:/bin/sh\nstep:x:10001:10001::/tmp:/bin/sh\n"
+    # somebody else's: a shell and a few commands, no Python
+    box = (folder / "root" / "bin" / "busybox").read_bytes()
+    commands = {f"usr/bin/{name}": box for name in ("sh", "cp", "wc", "sleep")}
+    _image(
+        state / "vendor.tar", VENDOR, {"etc/passwd": b"root:x:0:0::/:/bin/sh\n", **commands}, {"Env": ["PATH=/usr/bin"]}
+    )
     _image(state / "step.tar", STEP, {"etc/passwd": users}, {"Env": ["PATH=/usr/bin:/bin"]})
 
 

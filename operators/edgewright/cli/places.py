@@ -51,6 +51,7 @@ def check_places(pipeline: Pipeline, tasks: list[Task], installation: Installati
             identity=identity,
             store=store.root,
             tracking_uri=installation.tracking_uri,
+            config={key: task.config[key] for key in ("script",) if key in task.config},
             source=Source(folder=str(pipeline.file.parent.resolve())),
         )
         try:

@@ -23,9 +23,10 @@ from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 
 from edgewright.artifacts import ArtifactStore
-from edgewright.errors import ConfigError, EdgewrightError, SystemFault, Unavailable
+from edgewright.errors import ConfigError, EdgewrightError, SystemFault, Unavailable, UserFault
 from edgewright.places.containers import read_lines
 from edgewright.places.explain import ended, unstarted, was_evicted
+from edgewright.places.foreign import COLLECT
 from edgewright.places.lines import relay
 from edgewright.places.outcome import collect, find, forget
 from edgewright.places.pods import CONTAINER, build_pod, pod_name
@@ -154,6 +155,8 @@ class StepPod(KubernetesPodOperator):
         """Keep the pod's last state, then remove it: what it made is in the store."""
         namespace, name = pod.metadata.namespace, pod.metadata.name
         try:
+            if self._profile.foreign and not self._killed:
+                self._await_collector(name, namespace)
             last = self.client.read_namespaced_pod(name, namespace)
         except ApiException as error:
             if error.status != 404:
@@ -165,6 +168,18 @@ class StepPod(KubernetesPodOperator):
         if not self._killed:
             with contextlib.suppress(ApiException):
                 self.client.delete_namespaced_pod(name, namespace, grace_period_seconds=5)
+
+    def _await_collector(self, name: str, namespace: str) -> None:
+        """Wait until the container that collects has ended (the vendor's own is what Airflow waits for)."""
+        while True:
+            status = self.client.read_namespaced_pod(name, namespace).status
+            states = {one.name: one.state for one in status.container_statuses or ()}
+            vendor, ours = states.get(CONTAINER), states.get(COLLECT)
+            if status.phase in ("Succeeded", "Failed") or vendor is None or not (vendor.running or vendor.terminated):
+                return
+            if ours is not None and ours.terminated:
+                return
+            time.sleep(1)
 
     def _nodes(self) -> list[dict[str, Any]] | None:
         try:
@@ -227,7 +242,9 @@ class StepPod(KubernetesPodOperator):
         if result is None and self._fault is not None:
             raise self._fault
         fault, how = ended(self._last) if self._last else (None, words or "the pod is gone")
-        if result is None and fault is not None:
+        # a vendor's command that ran out of memory left a result of ours that only knows its exit code
+        starved = self._profile.foreign and isinstance(fault, UserFault) and result is not None
+        if fault is not None and (result is None or (starved and result.state == "failed")):
             raise fault
         return collect(self._store, self._request, words if result is None and not self._last else how)
 

@@ -10,6 +10,7 @@ from typing import Any
 from edgewright.errors import ConfigError
 from edgewright.installation import Installation
 from edgewright.places.containers import Container
+from edgewright.places.foreign import refusal as foreign_refusal
 from edgewright.places.pod_template import with_pod
 from edgewright.places.pods import refusal as pod_refusal
 from edgewright.spec.profiles import LOCAL, Profile, profile_of
@@ -57,6 +58,8 @@ def choose(
 
 def refusal(profile: Profile, request: StepRequest) -> str | None:
     """Return why a profile cannot be honoured for a request, or ``None``."""
+    if profile.foreign and (reason := foreign_refusal(profile, request)):
+        return reason
     if profile.on == "docker":
         return Container(profile).refusal(request)
     if profile.on == "kubernetes":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import ConfigError, SystemFault, Unavailable, UserFault
+from edgewright.places import foreign
 from edgewright.places.lines import relay
 from edgewright.places.outcome import collect, find, forget
 from edgewright.spec.profiles import Profile
@@ -96,6 +98,8 @@ class Container:
         reason = self.refusal(request)
         if reason is not None:
             raise ConfigError(reason, where="profile")
+        if self._profile.foreign:
+            return self._run_foreign(request)
         with _engine() as engine:
             self._container = self._found(engine, request) or self._started(engine, request, store)
             try:
@@ -107,6 +111,35 @@ class Container:
             finally:
                 self.cancel()
         return self._collect(request, store, ended)
+
+    def _run_foreign(self, request: StepRequest) -> StepResult:
+        """Stage here, run the vendor's command over the folder, and collect here."""
+        import tempfile
+
+        from edgewright.steps.execute import execute
+        from edgewright.steps.foreign import CODE, collecting
+
+        with _engine() as engine, tempfile.TemporaryDirectory(prefix="edgewright-foreign-") as place:
+            folder = Path(place)
+            foreign.stage(request, folder)
+            if left := self._found(engine, request):
+                left.remove(force=True)  # its folder went with its worker
+            image = self._image(engine)
+            options = {**self._options(request), **_foreign_options(request, folder, self._profile)}
+            self._container = engine.containers.create(image.id, **options)
+            self._container.start()
+            try:
+                for line in read_lines(self._container.logs(stream=True, follow=True)):
+                    relay(line)
+                code = int(self._container.wait()["StatusCode"])
+                self._container.reload()
+                if self._container.attrs["State"].get("OOMKilled"):
+                    limit = self._profile.resources.get("memory", "the machine's memory")
+                    raise UserFault(f"OOMKilled: the step needed more than {limit}", hint="raise resources.memory")
+            finally:
+                self.cancel()
+            (folder / CODE).write_text(f"{code}\n")
+            return execute(collecting(request, folder))
 
     def _collect(self, request: StepRequest, store: ArtifactStore, ended: dict[str, Any]) -> StepResult:
         if ended.get("OOMKilled") and find(store, request) is None:
@@ -213,6 +246,20 @@ class Container:
         if container is not None:
             with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
                 container.remove(force=True)
+
+
+def _foreign_options(request: StepRequest, folder: Path, profile: Profile) -> dict[str, Any]:
+    """Return what differs for somebody else's image: its command, and one folder instead of the store."""
+    import docker.types
+
+    bind = functools.partial(docker.types.Mount, type="bind")
+    mounts = [bind(mount.path, str(mount.folder), read_only=mount.read_only) for mount in profile.mounts]
+    return {
+        "command": foreign.command(request),
+        "working_dir": f"{foreign.SHARED}/work",
+        "environment": {"HOME": "/tmp", **profile.env, **foreign.environment(request)},  # noqa: S108
+        "mounts": [bind(foreign.SHARED, str(folder)), *mounts],
+    }
 
 
 def container_name(request: StepRequest) -> str:

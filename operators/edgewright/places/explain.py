@@ -51,16 +51,17 @@ def unstarted(pod: Json, nodes: Iterable[Json] | None = None) -> EdgewrightError
 def ended(pod: Json) -> tuple[EdgewrightError | None, str]:
     """Return why a pod failed by more than the step's own verdict, and how it ended, in words."""
     status = pod.get("status", {})
-    for state in _statuses(status):
-        end = (state.get("state") or {}).get("terminated") or {}
+    ends = {state["name"]: (state.get("state") or {}).get("terminated") or {} for state in _statuses(status)}
+    for name, end in ends.items():  # before all else: other containers fail for it
         if end.get("reason") == "OOMKilled":
-            limit = _limit(pod, state["name"], "memory")
+            limit = _limit(pod, name, "memory")
             words = "OOMKilled: " + (f"the step needed more than {limit}" if limit else "the node ran out of memory")
             return UserFault(words, hint="raise resources.memory of the profile, or use less data at once"), words
-        if end.get("exitCode") and state["name"] != CONTAINER:
-            words = f"the container {state['name']} ended with {end['exitCode']} {_first(end.get('message') or '')}"
+    for name, end in ends.items():
+        if end.get("exitCode") and name != CONTAINER:
+            words = f"the container {name} ended with {end['exitCode']} {_first(end.get('message') or '')}"
             return SystemFault(words), words
-        if end and state["name"] == CONTAINER:
+        if end and name == CONTAINER:
             words = f"{end.get('reason') or ''} {_first(end.get('message') or '')}".strip()
             return None, f"the container ended with {end.get('exitCode')} {words}".strip()
     why = f"{status.get('reason') or ''} {_first(status.get('message') or '')}".strip()

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from edgewright.errors import ConfigError
 from edgewright.places.containers import local_path
+from edgewright.places.foreign import surround
 from edgewright.spec.profiles import Mount, Profile
 from edgewright.steps.contract import StepRequest
 
@@ -106,6 +107,8 @@ def build_pod(profile: Profile, request: StepRequest) -> Json:
     if given is None:
         containers.insert(0, given := {"name": CONTAINER})
     _fill_container(given, profile, mounts)
+    if profile.foreign:
+        surround(spec, given, profile, request)
     return {"apiVersion": "v1", "kind": "Pod", **pod}
 
 

@@ -92,6 +92,14 @@ class Profile(StepConfig):
     on: Annotated[Literal["local", "docker", "kubernetes"], Field(description="What runs the task.")]
     python: Annotated[Python | None, Field(description="local: in a virtual environment of its own.")] = None
     image: Annotated[str | None, Field(min_length=1, description="Container image.")] = None
+    foreign: Annotated[
+        bool,
+        Field(description="The image is somebody else's, with nothing of ours: it runs the script: of a train step."),
+    ] = False
+    runner: Annotated[
+        str | None,
+        Field(min_length=1, description="kubernetes: image of ours that works for a foreign one."),
+    ] = None
     pull: Annotated[Literal["always", "missing", "never"], Field(description="When the image is pulled.")] = "missing"
     resources: Annotated[
         dict[str, Quantity],
@@ -129,7 +137,7 @@ class Profile(StepConfig):
     ] = None
 
 
-_CONTAINER = frozenset({"image", "pull", "resources", "env", "secrets", "mounts", "shm"})
+_CONTAINER = frozenset({"image", "foreign", "pull", "resources", "env", "secrets", "mounts", "shm"})
 #: Which keys a place honours. What is not here is refused, never dropped.
 KEYS: dict[str, frozenset[str]] = {
     "local": frozenset({"on", "python", "env"}),
@@ -176,6 +184,9 @@ def _check_profile(profile: Any, place: Path, faults: Faults) -> None:
 def _check_container(kind: str, profile: Mapping[str, Any], place: Path, faults: Faults) -> None:
     if not profile.get("image"):
         faults.add(place, f"on: {kind} needs an image", allowed="image: NAME:TAG", code="missing-key")
+    if kind == "kubernetes" and bool(profile.get("foreign")) != bool(profile.get("runner")):
+        faults.add(place, "foreign: true and runner: go together", code="combination",
+                   allowed="runner: an image of ours, such as edgewright/step-cpu:0.1.0")  # fmt: skip
     for name in profile.get("resources") or {}:
         if "/" not in name and name not in RESOURCES and not name.startswith("hugepages-"):
             faults.add((*place, "resources", name), f"there is no resource {name!r}", key=True, code="unknown-key",

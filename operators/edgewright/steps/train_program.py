@@ -14,7 +14,6 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from edgewright.spec.steps.train import TrainConfig
 from edgewright.steps.code import OUTPUT_LIMIT
 from edgewright.steps.context import StepContext
 from edgewright.steps.data import Dataset
+from edgewright.steps.options import options
 from edgewright.steps.programs import Program
 from edgewright.steps.tracking import TrackedRun
 from edgewright.steps.train_inputs import lay_out
@@ -178,21 +178,6 @@ def _interpreter(config: TrainConfig) -> list[str]:
             hint=f"say interpreter: [PROGRAM], or use one of {', '.join(sorted(_INTERPRETERS))}",
         )
     return _INTERPRETERS[ending]
-
-
-def options(values: Mapping[str, Any]) -> list[str]:
-    """Return arguments as a command line has them.
-
-    ``{alpha: 0.1}`` is ``--alpha=0.1``; ``true`` is ``--name`` alone, ``false`` and ``null`` are left out; lists and
-    mappings are JSON.
-    """
-    found: list[str] = []
-    for name, value in values.items():
-        if value is True:
-            found.append(f"--{name}")
-        elif value is not None and value is not False:
-            found.append(f"--{name}={value if isinstance(value, str) else json.dumps(value)}")
-    return found
 
 
 class Lines:

@@ -1,0 +1,53 @@
+"""Filling the folder that a command in somebody else's image sees (edgewright/steps/foreign.py)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from edgewright.artifacts import ArtifactStore
+from edgewright.artifacts.digest import list_files
+from edgewright.errors import ConfigError
+from edgewright.spec.steps.train import TrainConfig
+from edgewright.steps.contract import StepRequest
+from edgewright.steps.data import Dataset
+from edgewright.steps.execute import step_spec, validate_config
+from edgewright.steps.snapshot import unpacked
+from edgewright.steps.train_inputs import lay_out
+
+
+def stage(request: StepRequest, folder: Path, seen: str | None = None) -> None:
+    """Fill the folder: ``work``, ``input``, ``output``, ``args.json``, ``about.json``.
+
+    Args:
+        request: A ``train`` with a ``script:``.
+        folder: Empty, or half filled by a try before.
+        seen: Path at which the command will see the folder.
+
+    Raises:
+        EdgewrightError: the data or the code are not there.
+    """
+    request = unpacked(request)
+    config = validate_config(step_spec(request.step), request.config)
+    assert isinstance(config, TrainConfig)
+    if request.source is None:
+        raise ConfigError("there is no pipeline folder here", hint="give the request a source")
+    for name in ("work", "input", "output"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).mkdir(parents=True)
+    source = Path(request.source.folder)
+    for name in list_files(source):
+        if not any(part.startswith(".") for part in name.split("/")):
+            (folder / "work" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, folder / "work" / name)
+    if not (folder / "work" / str(config.script)).is_file():
+        raise ConfigError(f"no such file: {config.script}", hint="paths are relative to the pipeline's folder")
+    dataset = Dataset.open(ArtifactStore(request.store).fetch(config.data))
+    paths = lay_out(dataset, folder / "input", config.inputs)
+    place = seen or str(folder)
+    given = {**config.args, **{name: f"{place}/input/{path.name}" for name, path in paths.items()}}
+    (folder / "args.json").write_text(json.dumps(given))
+    problem = dataset.problem if config.problem == "auto" else config.problem
+    about = {"label": dataset.label, "problem": problem, "features": dataset.features, "seed": config.seed}
+    (folder / "about.json").write_text(json.dumps(about))
