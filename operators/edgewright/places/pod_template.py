@@ -14,13 +14,12 @@ import yaml
 
 from edgewright.errors import ConfigError
 from edgewright.spec.faults import listing, near
-from edgewright.spec.profiles import Profile
+from edgewright.spec.profiles import POD_KEYS, Profile
 
 _GENERIC = re.compile(r"^(list|dict)[\[(](?:str, )?(.+)[\])]$")
 _PLAIN: dict[str, tuple[type, ...]] = {
     "str": (str, int, float), "int": (int,), "bool": (bool,), "float": (int, float), "datetime": (str,),
 }  # fmt: skip
-_KEYS = ("apiVersion", "kind", "metadata", "spec")
 
 
 def with_pod(profile: Profile, folder: Path | None) -> Profile:
@@ -71,8 +70,8 @@ def faults(pod: dict[str, Any]) -> Iterator[str]:
     if pod.get("kind", "Pod") != "Pod":
         yield f"kind: {pod['kind']} is no Pod"
     for key in pod:
-        if key not in _KEYS:
-            yield _unknown(key, "", _KEYS)
+        if key not in POD_KEYS:
+            yield _unknown(key, "", POD_KEYS)
     yield from _walk(pod.get("metadata", {}), "V1ObjectMeta", "metadata", models)
     yield from _walk(pod.get("spec", {}), "V1PodSpec", "spec", models)
 

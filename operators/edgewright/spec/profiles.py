@@ -148,6 +148,8 @@ _MOUNTS = {"docker": ("folder",), "kubernetes": ("folder", "claim", "secret", "c
 #: Resources without a vendor; all others are named vendor/device.
 RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _DOCKER_RESOURCES = ("cpu", "memory")
+#: The parts of ``pod:``.
+POD_KEYS = ("apiVersion", "kind", "metadata", "spec")
 LOCAL = Profile(on="local")
 
 
@@ -187,6 +189,7 @@ def _check_container(kind: str, profile: Mapping[str, Any], place: Path, faults:
     if kind == "kubernetes" and bool(profile.get("foreign")) != bool(profile.get("runner")):
         faults.add(place, "foreign: true and runner: go together", code="combination",
                    allowed="runner: an image of ours, such as edgewright/step-cpu:0.1.0")  # fmt: skip
+    _check_pod(profile.get("pod"), (*place, "pod"), faults)
     for name in profile.get("resources") or {}:
         if "/" not in name and name not in RESOURCES and not name.startswith("hugepages-"):
             faults.add((*place, "resources", name), f"there is no resource {name!r}", key=True, code="unknown-key",
@@ -205,6 +208,18 @@ def _check_container(kind: str, profile: Mapping[str, Any], place: Path, faults:
             example = "{secret: NAME, key: KEY}" if kind == "kubernetes" else "{env: VARIABLE OF THE WORKER}"
             faults.add((*place, "secrets", name), f"this is no secret of on: {kind}", allowed=example,
                        code="combination")  # fmt: skip
+
+
+def _check_pod(pod: Any, place: Path, faults: Faults) -> None:
+    """Note what is no part of a pod; what stands in the parts is held against Kubernetes by ``edgewright check``."""
+    if not isinstance(pod, dict):
+        return
+    for key, value in pod.items():
+        if key not in POD_KEYS:
+            faults.unknown_key((*place, key), POD_KEYS)
+        elif isinstance(value, dict) != (key in ("metadata", "spec")):
+            allowed = "a mapping" if key in ("metadata", "spec") else "text"
+            faults.add((*place, key), f"must be {allowed}", code="type")
 
 
 def profile_of(name: str | None, *sources: Mapping[str, Any]) -> Profile:
