@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +62,12 @@ def _run(request: StepRequest, folder: Path, *, killed: bool = False) -> tuple[i
     collector = _module("collect", file, folder)
     here = [part.replace(foreign.SHARED, str(folder)) for part in _vendor(request)["command"]]
     env = {entry["name"]: entry["value"].replace(foreign.SHARED, str(folder)) for entry in _vendor(request)["env"]}
-    vendor = subprocess.Popen(here, cwd=folder / "work", env={"PATH": "/usr/bin:/bin", **env})
+    vendor = subprocess.Popen(here, cwd=folder / "work", env={"PATH": "/usr/bin:/bin", **env}, start_new_session=True)
     if killed:
         while not (folder / "pid").exists() or not (folder / "pid").read_text().strip():
-            os.sched_yield()
-        vendor.kill()
+            assert vendor.poll() is None
+            time.sleep(0.05)
+        os.killpg(vendor.pid, signal.SIGKILL)  # as the end of a container ends all that runs in it
     vendor.wait(120)
     text = collector.communicate(timeout=240)[0]
     return collector.returncode, text
