@@ -16,6 +16,8 @@ compile --prerelease=if-necessary-or-explicit requirements/airflow34.in -o requi
 for target in requirements/targets/*.in; do
   compile "$target" -o "${target%.in}.txt"
 done
+# a node on the edge: the smallest environment
+compile requirements/edge.in -c requirements/edgewright.txt -o requirements/edge.txt
 # what runs in an image (images/): the same versions as here; airflow's on top of everything
 for image in step-cpu step-gpu serving edge mlflow; do
   compile "requirements/images/$image.in" -c requirements/edgewright.txt -o "requirements/images/$image.txt"

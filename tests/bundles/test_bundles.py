@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import subprocess
@@ -19,7 +20,7 @@ from support.releases import release_folder
 
 from edgewright.artifacts.digest import describe_tree, sha256_bytes
 from edgewright.bundles import Limits, build_bundle, open_bundle, write_archive
-from edgewright.bundles.signing import sign
+from edgewright.bundles.signing import sign, verify
 from edgewright.errors import ConfigError, DamagedArtifact, DeployRejected
 
 
@@ -129,6 +130,29 @@ def test_a_signature_is_checked_against_the_key(
         changed.unlink() if before is None else changed.write_bytes(before)
 
 
+def test_the_command_of_the_signing_library_agrees(
+    folder: Path, tmp_path: Path, keys: Callable[[str], tuple[Path, Path]]
+) -> None:
+    verifying = pytest.importorskip("model_signing").verifying
+    private, public = keys("ours")
+    signature = tmp_path / "model.sig"
+    sign(folder, signature, private_key=private)
+    verifying.Config().use_elliptic_key_verifier(public_key=public).verify(folder, signature)
+    verify(folder, signature, public_key=public)
+    document = json.loads(signature.read_text())
+    envelope = document["dsseEnvelope"]
+    payload = base64.b64decode(envelope["payload"])
+    for change in (
+        {"payload": base64.b64encode(payload.replace(b"README", b"README2")).decode()},
+        {"signatures": []},
+        {"payloadType": "text/plain"},
+        {"payload": "*"},
+    ):
+        signature.write_text(json.dumps({**document, "dsseEnvelope": {**envelope, **change}}))
+        with pytest.raises(DamagedArtifact, match="the signature does not fit"):
+            verify(folder, signature, public_key=public)
+
+
 def test_keys_that_cannot_be_used_are_said(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("model_signing")
     with pytest.raises(ConfigError, match="no such private key"):
@@ -217,9 +241,12 @@ def test_a_pickle_is_refused(folder: Path, tmp_path: Path) -> None:
 def with_graph(folder: Path, nodes: list[Any], *, opset: int = 17, domain: str = "", constants: Any = ()) -> Path:
     """Put another graph into a bundle, with sums that are right."""
     body = helper.make_graph(
-        nodes, "g",
+        [*nodes, helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0)], "g",
         [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2]),
+            helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
+        ],
         list(constants),
     )  # fmt: skip
     opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.bundles.limits import Limits
-from edgewright.bundles.pack import GOLDEN, MANIFEST, MODEL
+from edgewright.bundles.pack import GOLDEN, MANIFEST
 from edgewright.errors import DeployRejected, EdgewrightError
 
 
@@ -62,18 +62,16 @@ def main(folder: Path, memory_gib: float, most: int) -> dict[str, Any]:
     limit = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     import numpy as np
-    import pandas as pd
 
-    from edgewright.serving.model import TOLERANCE
-    from edgewright.steps.models import load_model
+    from edgewright.bundles.loading import load_model
+    from edgewright.serving.model import TOLERANCE, golden_arrays
 
     golden = json.loads((folder / GOLDEN).read_bytes())
     if not golden["inputs"] or len(golden["inputs"]) > most:
         return {"refused": f"it has {len(golden['inputs'])} rows; 1 to {most} are run"}
     manifest = json.loads((folder / MANIFEST).read_bytes())
-    names = [column["name"] for tensor in manifest["inputs"] for column in tensor["columns"]]
-    frame = pd.DataFrame(golden["inputs"], columns=names)
-    scores = load_model(folder / MODEL).scores(frame)
+    model = load_model(folder, manifest)
+    scores = np.asarray(model.run(golden_arrays(model, golden["inputs"]))[1], dtype=np.float64)
     expected = np.asarray(golden["outputs"], dtype=np.float64)
     if scores.shape != expected.shape or not np.isfinite(scores).all():
         return {"refused": f"it gives {list(scores.shape)} scores, or some that are no numbers"}

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.artifacts.digest import list_files, sha256_file
+from edgewright.artifacts.names import check_name
 from edgewright.bundles import signing
 from edgewright.bundles.limits import Limits
 from edgewright.bundles.pack import FORMAT, GOLDEN, MANIFEST, MODEL, SIGNATURE
 from edgewright.bundles.selftest import run_self_test
 from edgewright.errors import ConfigError, DamagedArtifact, DeployRejected
-from edgewright.registry.download import check_name
 from edgewright.serving.graph_safety import check_model, opsets_of
 
 

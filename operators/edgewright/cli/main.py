@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("edgewright.cli.demo:command", "Run the heart-disease pipeline through a real Airflow."),
     "bundle": ("edgewright.cli.bundle:command", "Write a variant of a model as one signed file for a node."),
     "verify": ("edgewright.cli.verify:command", "Check a bundle without trusting it."),
+    "edge": ("edgewright.cli.edge:command", "Run a node: the newest bundle of a target, proven, over HTTP and MQTT."),
     "serve": ("edgewright.cli.serve:command", "Run the prediction service in the foreground."),
     "privacy": ("edgewright.cli.privacy:command", "Make the key of pseudonyms, and look one up."),
     "score": ("edgewright.cli.score:command", "Score files of any size with a registered model."),
@@ -48,7 +49,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
     "Predictions": ("score",),
     "Events": ("events", "sink", "bridge"),
-    "On the edge": ("bundle", "verify"),
+    "On the edge": ("bundle", "verify", "edge"),
     "This installation": ("init", "doctor", "privacy", "completion"),
 }
 EPILOG = (

@@ -7,10 +7,11 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from edgewright.artifacts import sha256_file
+from edgewright.artifacts.names import check_name
 from edgewright.errors import DamagedArtifact, StoreError
 from edgewright.registry.release import FORMAT, MANIFEST, content_digest
 
@@ -55,18 +56,6 @@ def download_release(fetch: FetchFile, dest: Path, *, digest: str, where: str) -
         for left in (temporary, temporary.with_name(f"{temporary.name}-old")):
             shutil.rmtree(left, ignore_errors=True)
     return target
-
-
-def check_name(name: str, where: str) -> str:
-    """Return a file's name if it stays inside the release.
-
-    Raises:
-        DamagedArtifact: it is absolute, leads upwards, or is no plain POSIX path.
-    """
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or path.as_posix() != name:
-        raise DamagedArtifact(f"the manifest names a file outside of the release: {name!r}", where=where)
-    return name
 
 
 def _one(fetch: FetchFile, name: str, folder: Path, where: str) -> Path:

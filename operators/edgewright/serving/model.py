@@ -98,7 +98,7 @@ def load_model(release: Release, name: str, version: str) -> ServedModel:
     check_model(release.model)
     session = open_session(release.model)
     table = FeatureTable(release.variant.features)
-    _check_signature(session, release.variant, table)
+    check_signature(session, release.variant, table)
     now = time.time()
     model = ServedModel(
         name=name,
@@ -113,7 +113,7 @@ def load_model(release: Release, name: str, version: str) -> ServedModel:
     )
     model.self_test = self_test(model, release.golden)
     model.example = dict(release.golden.inputs[0])
-    model.seconds = _warm_up(model)
+    model.seconds = warm_up(model)
     return model
 
 
@@ -137,7 +137,12 @@ def open_session(data: bytes) -> Any:
         raise DeployRejected(f"onnxruntime cannot load the model: {error}") from error
 
 
-def _check_signature(session: Any, document: Variant, table: FeatureTable) -> None:
+def check_signature(session: Any, document: Variant, table: FeatureTable) -> None:
+    """Compare the model's inputs and outputs with its description.
+
+    Raises:
+        DeployRejected: they do not fit.
+    """
     inputs = {item.name: item.type for item in session.get_inputs()}
     if table.numeric:
         expected = {"X": "tensor(float)"}
@@ -161,7 +166,7 @@ def self_test(model: ServedModel, golden: Golden) -> dict[str, Any]:
     if not golden.inputs or not published:
         raise DeployRejected(f"golden.json has no rows for the variant {model.variant}, so nothing can be tested")
     try:
-        scores = model.run(_golden_arrays(model, golden.inputs))[1].astype(np.float64)
+        scores = model.run(golden_arrays(model, golden.inputs))[1].astype(np.float64)
     except RequestFault as error:
         raise DeployRejected(f"self-test failed: the golden rows do not fit the model: {error.message}") from error
     except Exception as error:  # onnxruntime's errors have no common class; a class index may be out of range
@@ -185,7 +190,7 @@ def self_test(model: ServedModel, golden: Golden) -> dict[str, Any]:
     return {"rows": len(golden.inputs), "largest_difference": float(f"{worst:.3g}"), "tolerance": tolerance}
 
 
-def _golden_arrays(model: ServedModel, inputs: list[dict[str, Any]]) -> Arrays:
+def golden_arrays(model: ServedModel, inputs: list[dict[str, Any]]) -> Arrays:
     """Return the golden rows as arrays; a held-out row may miss a value that no training row missed."""
     table = FeatureTable([msgspec.structs.replace(feature, missing=True) for feature in model.table.features])
     return table.arrays(table.rows_of(inputs))[0]
@@ -195,9 +200,9 @@ def _short(values: npt.NDArray[np.float64]) -> str:
     return "[" + ", ".join(f"{value:.6g}" for value in values[:8]) + "]"
 
 
-def _warm_up(model: ServedModel) -> float:
+def warm_up(model: ServedModel) -> float:
     """Return the median seconds of a call with one row, after the first calls have filled caches and arenas."""
-    arrays = _golden_arrays(model, [model.example])
+    arrays = golden_arrays(model, [model.example])
     times = []
     for _ in range(WARM_UP_CALLS):
         start = time.perf_counter()

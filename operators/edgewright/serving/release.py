@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from edgewright.artifacts import sha256_bytes
+from edgewright.artifacts.digest import sha256_bytes
 from edgewright.errors import DamagedArtifact, DeployRejected
 
 NUMERIC = ("integer", "number", "boolean")
