@@ -68,7 +68,7 @@ conf_dir = "{state}/cni"
     users = b"root:x:0:0::/:/bin/sh\nstep:x:10001:10001::/tmp:/bin/sh\n"
     # somebody else's: a shell and a few commands, no Python
     box = (folder / "root" / "bin" / "busybox").read_bytes()
-    commands = {f"usr/bin/{name}": box for name in ("sh", "cp", "wc", "sleep")}
+    commands = {f"usr/bin/{name}": box for name in ("sh", "cp", "wc", "sleep", "cat", "pgrep", "id", "grep")}
     _image(
         state / "vendor.tar", VENDOR, {"etc/passwd": b"root:x:0:0::/:/bin/sh\n", **commands}, {"Env": ["PATH=/usr/bin"]}
     )
