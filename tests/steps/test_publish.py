@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,44 @@ def test_a_release_with_its_history(place: Workplace, made: dict[str, StepResult
     assert manifest["evaluation"]["gates"][0]["task"] == "quality"
     assert manifest["evaluation"]["metrics"]["int8.size_bytes"] > 0
     assert "A test." in (folder / "README.md").read_text()
+
+
+def test_a_published_version_is_offered_to_nodes(
+    place: Workplace, made: dict[str, StepResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgewright.edge.node import Node
+    from edgewright.edge.shelf import Shelf
+    from edgewright.edge.sources import Source
+    from edgewright.edge.updates import Updater, Wanted
+
+    pytest.importorskip("model_signing")
+    key, public, offered = tmp_path / "key.pem", tmp_path / "key.pub", tmp_path / "offered"
+    bundle = {"to": str(offered), "targets": ["onnx-int8"], "sign": True}
+    monkeypatch.delenv("EDGEWRIGHT_SIGNING_KEY", raising=False)
+    with pytest.raises(ConfigError, match="there is no key"):
+        publish(place, made, name="offered", bundle=bundle)
+    assert Registry(place.tracking_uri).champion("offered") is None
+    command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(key)]
+    subprocess.run(command, check=True, capture_output=True)
+    command = ["openssl", "ec", "-in", str(key), "-pubout", "-out", str(public)]
+    subprocess.run(command, check=True, capture_output=True)
+    monkeypatch.setenv("EDGEWRIGHT_SIGNING_KEY", str(key))
+    result = publish(place, made, name="offered", bundle=bundle)
+    assert result.tags["bundle.onnx-int8"] == f"{offered}/offered-1-onnx-int8.tar"
+    (path,) = offered.iterdir()
+    before = path.read_bytes()
+    publish(place, made, "run-2", name="offered", bundle=bundle)
+    assert path.read_bytes() == before, "what is offered already stays"
+    path.unlink()
+    publish(place, made, "run-3", name="offered", bundle=bundle)  # nothing new to register, but to offer
+    assert path.exists()
+    shelf = Shelf(tmp_path / "home")
+    node = Node("n1", shelf, Updater(shelf, Source(str(offered)), Wanted("onnx-int8", key=public)))
+    assert node.update(), node.problem
+    body = json.dumps({"dataframe_records": [{"a": 2.0, "b": 1.0, "c": 0.0}]}).encode()
+    answer = node.predict(body, "application/json").body
+    assert answer["predictions"] == [1]
+    assert answer["model"] == {"name": "offered", "version": "1", "variant": "onnx-int8"}
 
 
 def test_the_self_test_has_rows_of_the_test_part_that_a_service_takes(

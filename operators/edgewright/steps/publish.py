@@ -22,6 +22,7 @@ from edgewright.registry.release import MANIFEST, Facts, Variant, build_release,
 from edgewright.spec.steps.publish import PublishConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
+from edgewright.steps.offers import check_key, offer_bundles
 from edgewright.steps.run_record import RunRecord, TaskRecord, family
 
 log = logging.getLogger("edgewright.steps")
@@ -50,6 +51,18 @@ def run(config: PublishConfig, context: StepContext) -> StepOutput:
         Unavailable: MLflow does not answer; trying again goes on where this try ended.
         DamagedArtifact: what the registry holds under this digest is damaged.
     """
+    if config.bundle is not None:
+        check_key(config.bundle)
+    output = _publish(config, context)
+    if config.bundle is not None:
+        version = output.tags["model_version"]
+        release = context.fetch(output.outputs["release"])
+        for target, address in offer_bundles(config.bundle, context, release, version).items():
+            output.tags[f"bundle.{target}"] = address
+    return output
+
+
+def _publish(config: PublishConfig, context: StepContext) -> StepOutput:
     if not context.request.tracking_uri:
         raise ConfigError(
             "there is no model registry here", where="publish", hint="set EDGEWRIGHT_TRACKING_URI, or `edgewright up`"
@@ -75,7 +88,9 @@ def run(config: PublishConfig, context: StepContext) -> StepOutput:
 
 
 def _record_key(config: PublishConfig, context: StepContext) -> str:
-    asked = config.model_dump(mode="json", exclude={"models"}) | {"models": [ref.sha256 for ref in config.models]}
+    asked = config.model_dump(mode="json", exclude={"models", "bundle"}) | {
+        "models": [ref.sha256 for ref in config.models]
+    }
     return f"cache/publish/{digest_json({**asked, 'registry': context.request.tracking_uri})}.json"
 
 

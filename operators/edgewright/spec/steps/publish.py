@@ -12,6 +12,22 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
+class BundleConfig(StepConfig):
+    """Writes a bundle of each variant to where nodes look for it."""
+
+    to: Annotated[
+        str,
+        Field(
+            pattern=r"^(/|[a-z0-9]+://)[^\s]*$",
+            description="A folder's absolute path, or s3://BUCKET/PREFIX: the source of edgewright edge run.",
+        ),
+    ]
+    targets: Annotated[list[str], Field(description="Which variants. Default: all that a node may load.")] = []
+    sign: Annotated[
+        bool, Field(description="Sign them with the key whose path is in EDGEWRIGHT_SIGNING_KEY where the task runs.")
+    ] = False
+
+
 class PublishConfig(StepConfig):
     """Registers the given models as the variants of one version."""
 
@@ -22,3 +38,4 @@ class PublishConfig(StepConfig):
     ] = "champion"
     description: str = ""
     tags: dict[str, str] = {}
+    bundle: Annotated[BundleConfig | None, Field(description="Offer the variants to nodes as bundles.")] = None
