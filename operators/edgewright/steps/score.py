@@ -35,7 +35,7 @@ from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.models import load_model
 from edgewright.steps.reports import Report, Table
-from edgewright.steps.score_model import Candidates, Engine, Scorer, candidates, choose
+from edgewright.steps.score_model import WORTH_MEASURING, Candidates, Engine, Scorer, candidates, choose
 from edgewright.steps.score_places import Place, place_of
 from edgewright.steps.score_plan import FilePlan, plan_file
 from edgewright.steps.score_pool import Shard, score_all
@@ -45,7 +45,8 @@ from edgewright.steps.score_rows import Wanted, unusable
 from edgewright.steps.score_shard import Job
 from edgewright.steps.sources import obtain, shown
 
-_SAMPLE_ROWS = 20_000
+#: The sample has at most so many rows, and a fiftieth of the job's: measuring must not cost what it saves.
+_SAMPLE_ROWS, _SAMPLE_SHARE = 65_536, 50
 _LISTED = 200
 
 
@@ -141,13 +142,15 @@ def _engine(found: Candidates, config: ScoreConfig, plans: tuple[FilePlan, ...],
 def _sample(found: Candidates, engine: str, plans: tuple[FilePlan, ...]) -> pa.Table:
     scorer = Scorer(load_model(found.folders[engine]), 1)
     tables: list[pa.Table] = []
+    total = sum(cut.rows for plan in plans for cut in plan.cuts)
+    limit = min(_SAMPLE_ROWS, max(WORTH_MEASURING, total // _SAMPLE_SHARE))
     for plan in plans:
         wanted = Wanted(scorer.document.features, {}, scorer.number)
         for cut in plan.cuts[:1]:
             for block in blocks(plan.reading, cut.start, cut.stop, cut.first_row, wanted):
                 usable = block.without(unusable(block, scorer.document.features)).table
-                tables.append(usable.slice(0, _SAMPLE_ROWS - sum(table.num_rows for table in tables)))
-                if sum(table.num_rows for table in tables) >= _SAMPLE_ROWS:
+                tables.append(usable.slice(0, limit - sum(table.num_rows for table in tables)))
+                if sum(table.num_rows for table in tables) >= limit:
                     return pa.concat_tables(tables)
     return pa.concat_tables(tables) if tables else pa.table({})
 

@@ -226,7 +226,7 @@ def choose(found: Candidates, samples: dict[str, pa.Table]) -> Engine:
     return Engine(best["engine"], best["batch"], rows, measured, difference, "quickest on the sample")
 
 
-def _time(scorer: Scorer, table: pa.Table, tries: Sequence[int] = (0, 1, 2)) -> tuple[float, np.ndarray[Any, Any]]:
+def _time(scorer: Scorer, table: pa.Table, tries: Sequence[int] = (0, 1)) -> tuple[float, np.ndarray[Any, Any]]:
     """Return the CPU seconds of the best of some tries (others share the machine), and the scores."""
     scorer.scores(table.slice(0, 256))
     best = float("inf")

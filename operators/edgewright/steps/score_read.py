@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from edgewright.errors import DataError
 from edgewright.steps.score_places import Place
 from edgewright.steps.score_rows import BATCH_ROWS, Bad, Block, Wanted, typed
+from edgewright.steps.score_scan import line_ends
 
 #: Bytes of text that are read at once.
 TEXT_BLOCK = 4 << 20
@@ -57,6 +58,11 @@ class Reading:
     delimiter: str = ","
     encoding: str = "utf-8"
     missing: tuple[str, ...] = ()
+
+    @property
+    def folds(self) -> bool:
+        """Whether a line end may stand inside of quotes; of a file that was not looked at before, it may."""
+        return self.folded and self.format == "csv"
 
 
 def blocks(reading: Reading, start: int, stop: int, first_row: int, wanted: Wanted) -> Iterator[Block]:
@@ -103,7 +109,7 @@ def _records(reading: Reading, start: int, stop: int) -> Iterator[bytes]:
                 break
             at += len(data)
             whole = rest + data
-            end = _last_end(whole, reading.quotes or reading.packed)
+            end = _last_end(whole, reading.folds)
             if end < 0 and len(whole) > LONGEST_RECORD:
                 raise DataError(
                     f"a record is longer than {LONGEST_RECORD >> 20} MiB",
@@ -128,18 +134,22 @@ def _last_end(data: bytes, quotes: bool) -> int:
     """Return where the last line end outside of quotes is; data begin outside."""
     if not quotes or b'"' not in data:
         return data.rfind(b"\n")
-    array = np.frombuffer(data, dtype=np.uint8)
-    outside = (np.cumsum(array == 34, dtype=np.uint32) & 1) == 0
-    places = np.flatnonzero((array == 10) & outside)
+    places = _outside(data)
     return int(places[-1]) if len(places) else -1
+
+
+def _outside(data: bytes) -> np.ndarray[Any, Any]:
+    """Return where line ends outside of quotes are."""
+    array = np.frombuffer(data, dtype=np.uint8)
+    places, before, _ = line_ends(array, array == 10)
+    found: np.ndarray[Any, Any] = places[(before & 1) == 0]
+    return found
 
 
 def count_records(data: bytes, quotes: bool) -> int:
     """Return how many records some bytes hold, empty lines included."""
     if quotes and b'"' in data:
-        array = np.frombuffer(data, dtype=np.uint8)
-        outside = (np.cumsum(array == 34, dtype=np.uint32) & 1) == 0
-        ends = int(np.count_nonzero((array == 10) & outside))
+        ends = len(_outside(data))
     else:
         ends = int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == 10))
     return ends + (not data.endswith(b"\n"))
@@ -149,8 +159,7 @@ def count_records(data: bytes, quotes: bool) -> int:
 
 
 def _csv_block(data: bytes, row: int, reading: Reading, wanted: Wanted) -> tuple[Block, int]:
-    quotes = reading.quotes or reading.packed
-    records = count_records(data, quotes)
+    records = count_records(data, reading.folds)
     booleans = {feature.name for feature in wanted.features if feature.type == "boolean"}
     try:
         types = {name: pa.bool_() if name in booleans else kind for name, kind in wanted.types.items()}
@@ -177,8 +186,8 @@ def _read_csv(data: bytes, reading: Reading, names: list[str], types: dict[str, 
         ),
         pacsv.ParseOptions(
             delimiter=reading.delimiter,
-            quote_char='"' if reading.quotes or reading.packed else False,
-            newlines_in_values=reading.folded or reading.packed,
+            quote_char='"' if reading.quotes else False,
+            newlines_in_values=reading.folds,
             **parse,
         ),
         pacsv.ConvertOptions(
@@ -214,12 +223,11 @@ def _one_by_one(
     data: bytes, row: int, reading: Reading, wanted: Wanted
 ) -> tuple[pa.Table, np.ndarray[Any, Any], list[Bad]]:
     """Read a block record by record: empty lines count as rows and go aside, as does what is no text."""
-    quotes = reading.quotes or reading.packed
     text = data.decode(reading.encoding, errors="replace")
     records = csv.reader(
         io.StringIO(text, newline=""),
         delimiter=reading.delimiter,
-        quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+        quoting=csv.QUOTE_MINIMAL if reading.quotes else csv.QUOTE_NONE,
     )
     places = [reading.columns.index(name) for name in wanted.names]
     kept: list[list[str]] = []

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -120,14 +120,21 @@ def _count(data: bytes, at: int, found: Seen, quotes: bool) -> None:
         if not quotes:
             found.ends[1], found.first[1] = found.ends[0], found.first[0]
         return
-    marks = np.cumsum(array == _QUOTE, dtype=np.uint32)
-    inside = (marks[ends] + found.quotes) & 1
-    places = np.flatnonzero(ends)
+    places, before, marks = line_ends(array, ends)
+    inside = (before + found.quotes) & 1
     for assumed in (0, 1):
         free = places[inside == assumed]
         found.ends[assumed] += len(free)
         _note_first(found, assumed, at, int(free[0]) if len(free) else -1)
-    found.quotes += int(marks[-1])
+    found.quotes += marks
+
+
+def line_ends(
+    array: np.ndarray[Any, Any], ends: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:
+    """Return where line ends are, how many quotation marks stand before each, and how many there are in all."""
+    places, marks = np.flatnonzero(ends), np.flatnonzero(array == _QUOTE)
+    return places, np.searchsorted(marks, places), len(marks)
 
 
 def _note_first(found: Seen, assumed: int, at: int, place: int) -> None:
