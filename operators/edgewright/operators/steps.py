@@ -34,6 +34,7 @@ class IngestOperator(StepOperator):
         holdout: Second source whose rows become the part holdout.
         minimum: Fewer rows than this skip the run: ``{"rows": 100, "per_class": 10}``.
         max_bad_rows: Share of unreadable rows that is still let through (they are counted).
+        personal: Columns that identify people, by name: ``token``, ``drop`` or ``{"mask": ["email"]}``.
         connection: Airflow connection with the credentials of the source.
     """
 
@@ -56,6 +57,7 @@ class IngestOperator(StepOperator):
         holdout: Any = UNSET,
         minimum: Any = UNSET,
         max_bad_rows: Any = UNSET,
+        personal: Any = UNSET,
         connection: Any = UNSET,
         config: Any = None,
         **kwargs: Any,
@@ -75,6 +77,7 @@ class IngestOperator(StepOperator):
             holdout=holdout,
             minimum=minimum,
             max_bad_rows=max_bad_rows,
+            personal=personal,
             connection=connection,
         )
         super().__init__(config={**(config or {}), **given}, **kwargs)
@@ -152,12 +155,18 @@ class TransformOperator(StepOperator):
 
 
 class TrainOperator(StepOperator):
-    """Calls a function of yours on the part ``train`` and keeps the model that it returns.
+    """Runs a function, a notebook or a script of yours on the part ``train`` and keeps the model that it makes.
 
     Args:
         data: The task that makes the dataset.
         entry: A function of yours as file.py:function, relative to the pipeline's folder.
-        args: Keyword arguments of the function.
+        notebook: A notebook instead, relative to the pipeline's folder.
+        script: A program in any language instead.
+        args: Keyword arguments of the function, parameters of the notebook, options of the script.
+        inputs: Parameters of the notebook or script that get the path of a file with the rows: ``{"path": "a.csv"}``.
+        returns: The notebook's variable that holds the model.
+        interpreter: What runs the script. Default: by the file's ending.
+        warm_start: Alias of the registered model that training goes on from, such as ``champion``.
         problem: auto: by the label's type.
         seed: Seeds random and numpy before the function is called.
         experiment: MLflow experiment. Default: the dag_id.
@@ -170,7 +179,13 @@ class TrainOperator(StepOperator):
         *,
         data: Any = UNSET,
         entry: Any = UNSET,
+        notebook: Any = UNSET,
+        script: Any = UNSET,
         args: Any = UNSET,
+        inputs: Any = UNSET,
+        returns: Any = UNSET,
+        interpreter: Any = UNSET,
+        warm_start: Any = UNSET,
         problem: Any = UNSET,
         seed: Any = UNSET,
         experiment: Any = UNSET,
@@ -180,7 +195,13 @@ class TrainOperator(StepOperator):
         given = _given(
             data=data,
             entry=entry,
+            notebook=notebook,
+            script=script,
             args=args,
+            inputs=inputs,
+            returns=returns,
+            interpreter=interpreter,
+            warm_start=warm_start,
             problem=problem,
             seed=seed,
             experiment=experiment,
@@ -280,6 +301,7 @@ class PublishOperator(StepOperator):
         alias: Alias that moves to the new version; the old one gets the alias previous.
         description: Text for the registered version.
         tags: Tags of the registered version.
+        bundle: Offers the variants to nodes: ``{"to": "s3://edge/bundles", "targets": ["onnx-int8"], "sign": True}``.
     """
 
     step: ClassVar[str] = "publish"
@@ -292,6 +314,7 @@ class PublishOperator(StepOperator):
         alias: Any = UNSET,
         description: Any = UNSET,
         tags: Any = UNSET,
+        bundle: Any = UNSET,
         config: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -301,6 +324,7 @@ class PublishOperator(StepOperator):
             alias=alias,
             description=description,
             tags=tags,
+            bundle=bundle,
         )
         super().__init__(config={**(config or {}), **given}, **kwargs)
 
