@@ -106,9 +106,10 @@ def test_a_pod_that_is_deleted_starts_again(run):
 
     def delete() -> None:
         for _ in range(300):
-            lines = kubectl("get", "pods", "--no-headers").split()
-            if "Running" in lines:
-                kubectl("delete", "pod", lines[0], "--grace-period=1")
+            rows = [line.split() for line in kubectl("get", "pods", "--no-headers").splitlines()]
+            running = [row[0] for row in rows if len(row) > 2 and row[2] == "Running"]
+            if running:
+                kubectl("delete", "pod", running[0], "--grace-period=1")
                 deleted.set()
                 return
             time.sleep(0.1)

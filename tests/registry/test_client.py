@@ -245,6 +245,26 @@ def test_two_processes_may_create_the_database_at_once(tmp_path: Path) -> None:
         assert process.returncode == 0, error
 
 
+def test_a_process_killed_while_it_makes_the_database_leaves_none(tmp_path: Path) -> None:
+    code = (
+        "import sys; from edgewright.registry import Registry\n"
+        "with Registry(sys.argv[1]).connection.calls('look') as client: print(client.search_experiments())"
+    )
+    file = tmp_path / "mlflow.db"
+    command = [sys.executable, "-c", code, f"sqlite:///{file}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        temporary = tmp_path / f".mlflow.db.new-{process.pid}"
+        limit = time.monotonic() + 60
+        # it grows to about 700 KiB, and has a name of its own while it does
+        while process.poll() is None and not (temporary.exists() and os.path.getsize(temporary) > 250_000):
+            assert time.monotonic() < limit
+            time.sleep(0.005)
+        process.kill()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(part.name for part in tmp_path.iterdir()) == [".mlflow.db.lock", "mlflow.db"]
+
+
 def test_the_light_client_is_enough() -> None:
     code = (
         "import sys; from edgewright.registry import Registry\n"

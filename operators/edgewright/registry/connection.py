@@ -161,6 +161,8 @@ class Connection:
         file.parent.mkdir(parents=True, exist_ok=True)
         with (file.parent / f".{file.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go when the process dies
+            if not file.exists() or file.stat().st_size == 0:  # what is there already is never replaced
+                _make_database(file)
             yield
 
     def _ask_health(self) -> None:
@@ -225,6 +227,22 @@ def _has_tables(file: Path) -> bool:
             return bool(database.execute("select count(*) from alembic_version").fetchone()[0])
     except sqlite3.Error:
         return False
+
+
+def _make_database(file: Path) -> None:
+    """Let MLflow set up a SQLite database under another name, and move it to its place when it is whole.
+
+    MLflow writes its revision after each of its many migrations, so a process that is killed among them leaves a
+    database which nobody could open again. The caller holds the lock, so leftovers are of processes that have died.
+    """
+    from mlflow.tracking import MlflowClient
+
+    for leftover in file.parent.glob(f".{file.name}.new-*"):
+        leftover.unlink(missing_ok=True)
+    temporary = file.with_name(f".{file.name}.new-{os.getpid()}")
+    uri = f"sqlite:///{temporary}"
+    MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+    temporary.replace(file)
 
 
 def _first_line(error: Exception) -> str:
