@@ -45,8 +45,10 @@ def test_pipelines_are_the_same_dags_as_on_33(airflow34: Any, airflow33: Any) ->
     assert new["heavy"] == []
     old = airflow33.describe("stubs", GOOD, *files)
     assert len(old["dags"]) >= len(files) >= 40  # a file may hold several, and triggers have a Dag of their own
-    for dag in new["dags"].values():
-        dag["dag"]["timetable"].get("__var", {}).pop("batch_asset_events", None)  # only 3.4 knows it
+    for dag in new["dags"].values():  # what only 3.4 knows
+        dag["dag"]["timetable"].get("__var", {}).pop("batch_asset_events", None)
+        for task in dag["tasks"].values():
+            task.pop("is_stub", None)
     assert new["dags"] == old["dags"]
 
 
@@ -104,6 +106,20 @@ def test_airflows_own_yaml_is_the_same_dag_by_either_importer(airflow34: Any, ai
     for _, param in other["dag"]["params"]:
         assert param.pop("schema")["__var"] == {}
     assert mine == other
+
+
+def test_handlers_in_other_languages_get_their_arguments(airflow34: Any, tmp_path: Path) -> None:
+    for name in ("handlers.yaml", "query.sh"):
+        shutil.copy(HERE / name, tmp_path / name)
+    found = [airflow34.describe("bag", tmp_path, tmp_path, importer=importer) for importer in (OURS, THEIRS)]
+    assert [answer["errors"] for answer in found] == [{}, {}]
+    mine, other = (answer["dags"]["handlers"] for answer in found)
+    assert mine["dag"].pop("tags") == ["edgewright"]
+    assert "```yaml\n" in mine["dag"].pop("doc_md")
+    assert mine == other
+    bound = {entry.pop("name"): entry for entry in mine["tasks"]["transform"]["_arg_bindings"]}
+    assert bound["rows"] == {"kind": "xcom", "task_id": "extract"}
+    assert bound["limit"] == {"kind": "literal", "value": 20}
 
 
 def test_a_plain_dag_runs_and_renders_only_what_is_marked(airflow34: Any, plain: Path) -> None:

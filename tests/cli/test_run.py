@@ -283,3 +283,13 @@ def test_an_interrupt_leaves_nothing_half_done(workplace, number: int):
     (result,) = (workplace.home / "store" / "runs").glob("*/*/model/result.json")
     assert json.loads(result.read_text())["state"] == "failed"
     assert not any(process.pid == child.ppid() for child in psutil.process_iter())
+
+
+def test_a_handler_in_another_language_is_refused_before_anything_runs_or_left_out(workplace):
+    file = workplace.pipeline / "other.yaml"
+    file.write_text("dag_id: other\ntasks: [{id: first}, {id: other, run: {}, queue: java, needs: [first]}]\n")
+    refused = workplace.call("run", str(file))
+    assert refused.returncode == 1
+    assert "tasks.other.run: run: is for an Airflow worker of another language" in refused.stderr
+    assert "first" not in refused.stdout
+    assert workplace.call("run", str(file), "--skip", "other").returncode == 0

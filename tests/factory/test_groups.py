@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,8 @@ def test_the_python_form_is_the_same_dag_or_refused(name: str, tmp_path: Path) -
     text = python(pipeline)
     if "package.module" in text:
         return  # functions that the corpus only names
+    # Airflow reads the source of a handler's empty function
+    linecache.cache[str(place)] = (len(text), None, text.splitlines(keepends=True), str(place))
     names: dict[str, Any] = {"__file__": str(place)}
     exec(compile(text, str(place), "exec"), names)
     (made,) = {id(task.dag): task.dag for task in names.values() if hasattr(task, "task_id")}.values()

@@ -76,7 +76,7 @@ def _layout(pipeline: Pipeline, edges: Sequence[tuple[str, str]]) -> Layout:
 
 def _lines(task: Task) -> tuple[str, str]:
     """Return what stands in a box: the id within its group, and what it does."""
-    about = (task.uses or "nothing").rsplit(".", 1)[-1]
+    about = task.does.rsplit(".", 1)[-1]
     marks = [mark for mark, there in (
         (_times(task), task.for_each is not None), ("setup", task.setup), ("teardown", task.teardown is not None)
     ) if there]  # fmt: skip

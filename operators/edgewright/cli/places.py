@@ -35,12 +35,18 @@ def answer(
 
 
 def check_places(pipeline: Pipeline, tasks: list[Task], installation: Installation, store: ArtifactStore) -> None:
-    """Refuse before the run what a task's profile could not honour.
+    """Refuse before the run what cannot run here: handlers in other languages, profiles that nothing here honours.
 
     Raises:
         ConfigError: with the task and the reason.
     """
     for task in tasks:
+        if task.is_handler:
+            raise ConfigError(
+                "run: is for an Airflow worker of another language, and edgewright run is none",
+                where=f"tasks.{task.id}.run",
+                hint="trigger the pipeline in Airflow, or leave the task out with --skip",
+            )
         if task.profile in (None, "local") and task.preferred in (None, "local"):
             continue
         if not task.is_step:

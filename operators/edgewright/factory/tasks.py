@@ -11,6 +11,7 @@ from airflow.sdk import TaskGroup, XComArg
 
 from edgewright.factory.arguments import dotted
 from edgewright.factory.assets import assets
+from edgewright.factory.handlers import build_handler
 from edgewright.factory.plain import build_operator
 from edgewright.operators import steps as step_operators
 from edgewright.operators.base import PipelineSource, StepOperator
@@ -133,6 +134,8 @@ class TaskBuilder:
         if items is not None and (task.is_step or uses_item(task.config)):
             arguments.setdefault("map_index_template", LABEL)
         expanded = None if task.for_each is None or items is None else self._expanded(items)
+        if task.is_handler:
+            return build_handler(task, arguments, self._operators, self._shown)
         if not task.is_step:
             return build_operator(task, arguments, self._operators, self._shown, items=items, expanded=expanded)
         operator_class = step_operator(task.uses or "")

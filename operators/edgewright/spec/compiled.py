@@ -18,9 +18,9 @@ from edgewright.spec.markers import decode, encode
 from edgewright.spec.pipeline import Best, ForEach, Group, Pipeline, Position, Task
 
 #: Raised when the same pipeline would be written differently.
-_FORMAT = 2
+_FORMAT = 3
 _KEPT = ("dag_id", "digest", "schedule", "params", "triggers", "profiles", "notify", "environment")
-_TASK = ("id", "uses", "needs", "is_step", "profile", "preferred", "group", "setup", "teardown")
+_TASK = ("id", "uses", "needs", "is_step", "is_handler", "profile", "preferred", "group", "setup", "teardown")
 
 
 def dump(pipelines: Sequence[Pipeline]) -> tuple[bytes, str]:
@@ -93,6 +93,7 @@ def _read_task(entry: dict[str, Any]) -> Task:
         config={name: decode(value) for name, value in entry["config"].items()},
         arguments=_typed(entry["arguments"]),
         is_step=entry["is_step"],
+        is_handler=entry["is_handler"],
         profile=entry["profile"],
         position=Position(*entry["position"]),
         preferred=entry["preferred"],

@@ -203,7 +203,7 @@ def _task(task: Task) -> dict[str, Any]:
         "best_of": asdict(task.best) if task.best else None,
         "setup": task.setup or None,
         "teardown": list(task.teardown) if task.teardown is not None else None,
-        "with": encode(task.config),
+        "run" if task.is_handler else "with": encode(task.config),
         **{key: str(value) for key, value in task.arguments.items()},
     }
 

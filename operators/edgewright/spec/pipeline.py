@@ -118,6 +118,7 @@ class Task:
             ``$f`` is already read.
         arguments: Task-level arguments (retries, trigger_rule, pool, ...), as Airflow names them.
         is_step: Whether ``uses`` names a step.
+        is_handler: Whether a handler in another language does it (``run:``); ``config`` is what it is called with.
         profile: Name of the place to run; for ``{prefer: a, else: b}`` this is ``b``.
         preferred: Name of the place that is taken instead where the installation has it: ``a``.
         position: Where it is in the file.
@@ -142,6 +143,12 @@ class Task:
     best: Best | None = None
     setup: bool = False
     teardown: tuple[str, ...] | None = None
+    is_handler: bool = False
+
+    @property
+    def does(self) -> str:
+        """What it does, for people: ``uses``, ``run`` for a handler in another language, ``nothing``."""
+        return self.uses or ("run" if self.is_handler else "nothing")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def mermaid(pipeline: Pipeline) -> str:
 def _level(pipeline: Pipeline, group: str | None, names: dict[str, str], indent: str) -> list[str]:
     lines = []
     for task in (task for task in pipeline.tasks if task.group == group):
-        about = [_short(task)] if task.uses else []
+        about = [_short(task)] if task.uses or task.is_handler else []
         about += [f"x {_times(task)}"] if task.for_each is not None else []
         label = task.id.rsplit(".", 1)[-1] + (f"<br/><i>{' '.join(about)}</i>" if about else "")
         left, right = ("[", "]") if task.is_step else ("([", "])")
@@ -61,7 +61,7 @@ def _times(entry: Task | Group) -> str:
 
 
 def _short(task: Task) -> str:
-    return (task.uses or "").rsplit(".", 1)[-1]
+    return task.does.rsplit(".", 1)[-1]
 
 
 def _escape(text: str) -> str:
@@ -116,8 +116,8 @@ def _airflow_task(task: Task) -> dict[str, Any]:
     if task.is_step:
         places = {"profile": task.profile, "preferred": task.preferred}
         entry["with"] = {"config": config, **{key: value for key, value in places.items() if value is not None}}
-    elif config:
-        entry["with"] = config
+    elif config or task.is_handler:
+        entry["run" if task.is_handler else "with"] = config
     return entry
 
 
@@ -154,7 +154,7 @@ def page(pipeline: Pipeline) -> str:
         summary = STEPS[task.uses].summary if task.is_step and task.uses else ""
         times = f" (x {_times(task)})" if task.for_each is not None else ""
         needs = ", ".join(task.needs) or "-"
-        lines.append(f"| `{task.id}`{times} | `{task.uses or 'nothing'}` | {needs} | {_cell(summary)} |")
+        lines.append(f"| `{task.id}`{times} | `{task.does}` | {needs} | {_cell(summary)} |")
     lines += ["", "## Gates", ""]
     gates = [(task.id, m, limit) for task in pipeline.tasks for m, limit in (task.config.get("gates") or {}).items()]
     lines += [f"- `{task}`: {metric} {limit}" for task, metric, limit in gates] or ["None."]

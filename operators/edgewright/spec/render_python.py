@@ -22,7 +22,7 @@ _OPERATORS = "edgewright.operators"
 _EMPTY = "airflow.providers.standard.operators.empty.EmptyOperator"
 _TAKEN = (
     "datetime", "STEP", "DAG", "Param", "Asset", "AssetAlias", "AssetAll", "AssetAny", "AssetOrTimeSchedule",
-    "CronTriggerTimetable", "literal",
+    "CronTriggerTimetable", "literal", "task",
 )  # fmt: skip
 #: What Airflow would render, or read as the name of a template file.
 _LOOKS_RENDERED = re.compile(r"\{[{%#]|\.(sh|bash|sql)$")
@@ -177,6 +177,8 @@ class _Module:
     # -- tasks ---------------------------------------------------------------------------------------------------
 
     def _task(self, task: Task) -> list[str]:
+        if task.is_handler:
+            return self._handler(task)
         operator = self._name(operator_path(task) or _EMPTY)
         lines = [f"{self.variables[task.id]} = {operator}(", f"    task_id={task.id!r},"]
         lines += [f"    {key}={self._value(value, step=task.is_step)}," for key, value in task.config.items()]
@@ -191,6 +193,20 @@ class _Module:
             places = {"profile": task.profile, "preferred": task.preferred}
             lines += [f"    {key}={value!r}," for key, value in places.items() if value is not None]
         return [*lines, ")"]
+
+    def _handler(self, task: Task) -> list[str]:
+        """Return the empty function that stands for a handler in another language, and its call."""
+        given = [
+            f"task_id={task.id!r}",
+            *(f"{key}={self._argument(key, value)}" for key, value in task.arguments.items()),
+        ]
+        values = ", ".join(f"{key}={self._value(value, step=False)}" for key, value in task.config.items())
+        variable = self.variables[task.id]
+        return [
+            f"@{self._name('airflow.sdk.task')}.stub({', '.join(given)})",
+            f"def {variable}_handler({', '.join(task.config)}): ...",
+            f"{variable} = {variable}_handler({values}).operator",
+        ]
 
     def _argument(self, key: str, value: Any) -> str:
         """Return a Dag's or a task's own argument, which Airflow never renders."""

@@ -12,6 +12,7 @@ from typing import Any
 from edgewright.spec import arguments
 from edgewright.spec.arguments import DAG_ARGUMENTS, STEP_ARGUMENTS, TASK_ARGUMENTS, Integer, OneOf
 from edgewright.spec.descriptions import DAG, TASK
+from edgewright.spec.handlers import CONTEXT_NAMES, NOT_BESIDE
 from edgewright.spec.load import SCHEMA, SCHEMAS
 from edgewright.spec.notify import MOMENTS, NOTICES
 from edgewright.spec.profiles import Profile
@@ -70,7 +71,7 @@ def build() -> Json:
         **mapping({**task, "id": _id("Name of the task, unique in the pipeline.")}),
         "description": "One entry of the pipeline; runs one step or any Airflow operator.",
         "anyOf": [{"required": ["id"]}, {"required": ["extends"]}],
-        "allOf": conditions,
+        "allOf": [*conditions, _handler()],
     }
     definitions["group"] = group(task)
     definitions["entry"] = {
@@ -283,6 +284,12 @@ def _task_keys() -> Json:
             "additionalProperties": {"$ref": "#/$defs/value"},
             "description": "Arguments of the step or operator.",
         },
+        "run": {
+            "type": ["object", "null"],
+            "propertyNames": {"pattern": r"^[^\W\d]\w*$", "not": {"enum": sorted(CONTEXT_NAMES)}},
+            "additionalProperties": {"$ref": "#/$defs/value"},
+            "description": "Arguments of a handler in another language, which does the task instead of uses:.",
+        },
         "profile": {
             "description": "Where to run.",
             "anyOf": [
@@ -300,6 +307,14 @@ def _task_keys() -> Json:
             "description": "The setup tasks that it cleans up after, whatever became of the tasks between.",
         },
         **{name: _argument(reader, TASK[name]) for name, reader in {**TASK_ARGUMENTS, **STEP_ARGUMENTS}.items()},
+    }
+
+
+def _handler() -> Json:
+    """Return the condition under which a task is a handler's: nothing of a step or an operator beside it."""
+    return {
+        "if": {"required": ["run"], "properties": {"run": {"type": "object"}}},
+        "then": {"properties": {key: {"type": "null"} for key in NOT_BESIDE}},
     }
 
 

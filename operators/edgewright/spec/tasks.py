@@ -9,6 +9,7 @@ from typing import Any
 from edgewright.spec.arguments import REFUSED_ARGUMENTS, STEP_ARGUMENTS, TASK_ARGUMENTS, read_arguments
 from edgewright.spec.code import EntryPoints, check_operator, locate
 from edgewright.spec.faults import Faults, Path, listing, near
+from edgewright.spec.handlers import read_handler
 from edgewright.spec.pipeline import Task
 from edgewright.spec.programs import PROGRAM_FIELDS, check_program
 from edgewright.spec.signatures import check_arguments
@@ -74,7 +75,6 @@ class TaskReader:
         meant = uses
         if uses and "." not in uses and not is_step and entry.get("with"):
             meant = near(uses, STEPS)  # so that faults of its with: need not wait for the name to be mended
-        self._refuse_run(entry, path)
         profile, preferred = self._profile(entry.get("profile"), (*path, "profile"))
         task = Task(
             id=task_id or "",
@@ -83,6 +83,7 @@ class TaskReader:
             config=self._config(entry, meant, path),
             arguments=self._arguments(entry, path, is_step=meant in STEPS),
             is_step=is_step,
+            is_handler=entry.get("run") is not None,
             profile=profile,
             preferred=preferred,
             position=self._faults.position(path),
@@ -106,16 +107,6 @@ class TaskReader:
         if not all(character.isalnum() or character in "-_." for character in task_id) or len(task_id) > 200:
             self._faults.add(place, f"{task_id[:60]!r} is no id", allowed=f"{letters}, at most 200", code="value")
         return task_id
-
-    def _refuse_run(self, entry: dict[str, Any], path: Path) -> None:
-        if entry.get("run") is not None:
-            self._faults.add(
-                (*path, "run"),
-                "the task handlers of Airflow 3.4 are not here",
-                allowed="write uses: and with:",
-                code="unsupported",
-                key=True,
-            )
 
     def _uses(self, entry: dict[str, Any], path: Path) -> str | None:
         uses = entry.get("uses")
@@ -168,6 +159,8 @@ class TaskReader:
         return tuple(names)
 
     def _config(self, entry: dict[str, Any], uses: str | None, path: Path) -> dict[str, Any]:
+        if entry.get("run") is not None:
+            return read_handler(entry, path, self._values, self._faults)
         raw = entry.get("with")
         place = (*path, "with")
         if raw is None:
