@@ -21,6 +21,7 @@ class IngestOperator(StepOperator):
 
     Args:
         source: A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address.
+        sql: Of a database, which rows: ``{"table": "vitals.day", "watermark": "updated_at"}`` or ``{"query": ...}``.
         format: ``auto``, ``csv``, ``parquet`` or ``jsonl``.
         compression: ``auto``, ``none`` or ``gzip``.
         label: Column that is to be predicted.
@@ -44,6 +45,7 @@ class IngestOperator(StepOperator):
         self,
         *,
         source: Any = UNSET,
+        sql: Any = UNSET,
         format: Any = UNSET,  # noqa: A002
         compression: Any = UNSET,
         label: Any = UNSET,
@@ -64,6 +66,7 @@ class IngestOperator(StepOperator):
     ) -> None:
         given = _given(
             source=source,
+            sql=sql,
             format=format,
             compression=compression,
             label=label,

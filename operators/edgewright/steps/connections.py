@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -20,6 +21,51 @@ def variable_of(connection: str) -> str:
     return f"AIRFLOW_CONN_{connection.upper()}"
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """A connection.
+
+    Attributes:
+        host: Where the server is; may be empty.
+        port: Its port.
+        schema: The database, keyspace or the like.
+        login: The user.
+        password: The secret; never shown.
+        extra: Further settings.
+    """
+
+    host: str = ""
+    port: int | None = None
+    schema: str = ""
+    login: str = ""
+    password: str = field(default="", repr=False)
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, connection: str, example: str) -> Credentials:
+        """Read a connection.
+
+        Args:
+            connection: Its id.
+            example: How such a connection is written, for messages.
+
+        Raises:
+            ConfigError: the connection is not there, or cannot be read.
+        """
+        text = os.environ.get(variable_of(connection))
+        if not text:
+            raise ConfigError(
+                f"no connection {connection!r}",
+                where="connection",
+                hint=f"define it in Airflow, or set {variable_of(connection)} ({example})",
+            )
+        try:
+            return _read_json(text) if text.lstrip().startswith("{") else _read_uri(text)
+        except (ValueError, TypeError) as error:
+            # never the text itself: it holds the secret
+            raise ConfigError(f"the connection {connection!r} cannot be read", where=variable_of(connection)) from error
+
+
 def object_store_options(connection: str | None) -> dict[str, Any]:
     """Return fsspec's options for an S3 store from a connection; none where none is named.
 
@@ -28,36 +74,40 @@ def object_store_options(connection: str | None) -> dict[str, Any]:
     """
     if connection is None:
         return {}
-    text = os.environ.get(variable_of(connection))
-    if not text:
-        raise ConfigError(
-            f"no connection {connection!r}",
-            where="connection",
-            hint=f"define it in Airflow, or set {variable_of(connection)} (aws://KEY:SECRET@/?endpoint_url=...)",
-        )
-    try:
-        login, password, extra = _read_json(text) if text.lstrip().startswith("{") else _read_uri(text)
-    except (ValueError, TypeError) as error:
-        # never the text itself: it holds the secret
-        raise ConfigError(f"the connection {connection!r} cannot be read", where=variable_of(connection)) from error
+    found = Credentials.of(connection, "aws://KEY:SECRET@/?endpoint_url=...")
+    extra = found.extra
     client = {name: extra[name] for name in ("endpoint_url", "region_name") if extra.get(name)}
-    options = {"key": login, "secret": password, "token": extra.get("aws_session_token"), "client_kwargs": client}
+    options = {
+        "key": found.login, "secret": found.password, "token": extra.get("aws_session_token"), "client_kwargs": client,
+    }  # fmt: skip
     return {name: value for name, value in options.items() if value}
 
 
-def _read_json(text: str) -> tuple[str, str, dict[str, Any]]:
+def _read_json(text: str) -> Credentials:
     document = json.loads(text)
     extra = document.get("extra") or {}
-    return (
-        document.get("login") or "",
-        document.get("password") or "",
-        json.loads(extra) if isinstance(extra, str) else extra,
+    return Credentials(
+        host=document.get("host") or "",
+        port=int(document["port"]) if document.get("port") else None,
+        schema=document.get("schema") or "",
+        login=document.get("login") or "",
+        password=document.get("password") or "",
+        extra=json.loads(extra) if isinstance(extra, str) else extra,
     )
 
 
-def _read_uri(text: str) -> tuple[str, str, dict[str, Any]]:
+def _read_uri(text: str) -> Credentials:
     parts = urlsplit(text)
     extra: dict[str, Any] = dict(parse_qsl(parts.query))
     if "__extra__" in extra:
         extra = {**extra, **json.loads(extra["__extra__"])}
-    return unquote(parts.username or ""), unquote(parts.password or ""), extra
+    place = parts.netloc.rpartition("@")[2]
+    host = place.rpartition(":")[0] if place.rpartition(":")[2].isdigit() else place
+    return Credentials(
+        host=unquote(host),
+        port=parts.port,
+        schema=unquote(parts.path.removeprefix("/")),
+        login=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        extra=extra,
+    )

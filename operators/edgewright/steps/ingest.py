@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from edgewright.artifacts.digest import sha256_file
 from edgewright.errors import DataError, Skipped
 from edgewright.spec.steps.ingest import IngestConfig
 from edgewright.steps.context import StepContext
@@ -21,8 +20,10 @@ from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import DatasetWriter, reference_meta
 from edgewright.steps.event_rows import Events
 from edgewright.steps.hashes import HashSet, row_hashes
+from edgewright.steps.meter import Meter
+from edgewright.steps.opened import open_source
 from edgewright.steps.personal import personal_columns
-from edgewright.steps.sources import obtain, shown
+from edgewright.steps.sources import shown
 from edgewright.steps.split import Splitter
 from edgewright.steps.spool import Spool
 from edgewright.steps.tables import Table, open_table, read_all
@@ -93,16 +94,16 @@ def _read_source(
 
     A column of whole numbers in which events have decimal ones is read as numbers.
     """
-    path = obtain(config.source, context, "source")
+    opened = open_source(config.source, config, context, "source")
     alone = config.on_event == "replace" and bool(events.own)
-    table = open_table(path, shown(config.source), config)
+    table = opened(config, None)
     while True:
         rows = _peek(table) if alone else _first_pass(table, spool, splitter, config, context)
         decimal = events.decimal_columns(table.columns, context) if events.batches else []
         if not decimal:
             return table, rows
         types = {**config.types, **dict.fromkeys(decimal, "number")}
-        table = open_table(path, shown(config.source), config.model_copy(update={"types": types}))
+        table = opened(config.model_copy(update={"types": types}), None)
         spool.restart()
         if splitter is not None:
             splitter.restart()
@@ -154,14 +155,14 @@ def _add_file(
 
 def describe(table: Table) -> dict[str, Any]:
     """Return what the manifest says about a source."""
-    found: dict[str, Any] = {"uri": table.shown, "sha256": sha256_file(table.path), "bytes": table.size}
-    return found | ({"bad_rows": table.bad_count} if table.bad_count else {})
+    return table.describe() | ({"bad_rows": table.bad_count} if table.bad_count else {})
 
 
 def _first_pass(
     table: Table, spool: Spool, splitter: Splitter | None, config: IngestConfig, context: StepContext
 ) -> int:
     rows = 0
+    meter = Meter(context, table.size)
     for batch in read_all(table):
         if batch is None:  # a column's type widened: everything again
             spool.restart()
@@ -174,7 +175,7 @@ def _first_pass(
             splitter.count(batch, row_hashes(batch, splitter.seed))
         spool.write(batch)
         rows += batch.num_rows
-        context.progress(f"{rows:,} rows read", min(table.done, table.size), table.size, "bytes")
+        meter.show(rows, min(table.done, table.size))
     _check_bad_rows(table, rows, config)
     if rows == 0:
         raise DataError("there is a header and no row", where=table.shown)
@@ -213,9 +214,9 @@ def _read_holdout(config: IngestConfig, main: Table, context: StepContext, sourc
     """Return the rows of the holdout with the main source's columns and types, and describe it in the manifest."""
     if config.holdout is None:
         return None
-    path = obtain(config.holdout, context, "holdout")
+    opened = open_source(config.holdout, config, context, "holdout")
     names = [name for name, _ in main.columns]
-    table = open_table(path, shown(config.holdout), config.model_copy(update={"columns": names}), dict(main.columns))
+    table = opened(config.model_copy(update={"columns": names}), dict(main.columns))
     spool = Spool(context.scratch / "holdout.arrow")
     rows = _first_pass(table, spool, None, config, context)
     spool.close()

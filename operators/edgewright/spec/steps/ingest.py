@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from edgewright.spec.steps.base import Fraction, StepConfig
+from edgewright.spec.steps.row_sources import SQL_SCHEMES, SqlRows, is_sql
 
 _WITH_PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*:[^/?#@]*@")
 
@@ -24,8 +25,9 @@ Source = Annotated[
     AfterValidator(_without_password),
     Field(
         min_length=1,
-        description="A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address.",
-        examples=["cleveland.csv", "s3://raw/heart/2026.parquet"],
+        description="A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address; "
+        "or a database: postgresql://HOST:PORT/DATABASE and others of SQLAlchemy's.",
+        examples=["cleveland.csv", "s3://raw/heart/2026.parquet", "postgresql://db.example:5432/vitals"],
     ),
 ]
 ColumnType = Literal["integer", "number", "string", "boolean", "timestamp", "date"]
@@ -86,6 +88,9 @@ class IngestConfig(StepConfig):
     """Reads tabular data as a stream and writes them as Parquet with a manifest."""
 
     source: Source
+    sql: Annotated[
+        SqlRows | None, Field(description="Of a database: which rows. Passwords come from a connection.")
+    ] = None
     format: Literal["auto", "csv", "parquet", "jsonl"] = "auto"
     compression: Literal["auto", "none", "gzip"] = "auto"
     label: Annotated[str | None, Field(description="Column that is to be predicted.")] = None
@@ -132,8 +137,10 @@ class IngestConfig(StepConfig):
             raise ValueError("split.stratify needs a label")
         addresses = [address for address in (self.source, self.holdout) if address]
         from_events = self.on_event != "ignore"
-        if self.connection and not from_events and not any(address.startswith("s3://") for address in addresses):
-            raise ValueError("connection is for s3:// sources")
+        takes_one = from_events or self.gives_rows or any(address.startswith("s3://") for address in addresses)
+        if self.connection and not takes_one:
+            raise ValueError("connection is for s3:// sources and databases")
+        self._check_rows()
         if self.columns is not None:
             if not self.columns or len(set(self.columns)) < len(self.columns):
                 raise ValueError("columns must name at least one column, and each only once")
@@ -145,3 +152,22 @@ class IngestConfig(StepConfig):
         if typed:
             raise ValueError(f"types: {', '.join(typed)} is personal, and so is text")
         return self
+
+    @property
+    def gives_rows(self) -> bool:
+        """Whether the source gives rows, not a file: a database."""
+        return self.sql is not None
+
+    def _check_rows(self) -> None:
+        """Refuse keys that do not belong to the kind of the source."""
+        if is_sql(self.source) != (self.sql is not None):
+            if self.sql is None:
+                raise ValueError("a database needs sql: {table: ...} or sql: {query: ...}")
+            raise ValueError(f"sql goes with the address of a database ({', '.join(SQL_SCHEMES)}), not with a file")
+        if self.holdout and is_sql(self.holdout):
+            raise ValueError("the holdout must be a file; split: divides the rows of a database")
+        if self.gives_rows:
+            of_files = {"format", "compression", "missing", "delimiter", "encoding", "max_bad_rows"}
+            given = sorted(of_files & self.model_fields_set)
+            if given and self.holdout is None and self.on_event == "ignore":
+                raise ValueError(f"{', '.join(given)}: for files, and the source gives rows")
