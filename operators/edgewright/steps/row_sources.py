@@ -34,7 +34,7 @@ class Part:
     """A part of a source that is read by itself.
 
     Attributes:
-        name: Unique within the source, and in the order of the rows.
+        name: Its number from 0 on, with leading zeros.
         at: What :meth:`RowSource.read` needs to find it; plain JSON.
     """
 
@@ -236,7 +236,7 @@ class _Reading:
     def _read(self, part: Part) -> tuple[list[Segment], list[str]]:
         writer = SegmentWriter(self._folder, part.name, self._source.shown)
         names: list[str] = []
-        what = f"part {part.name} of {self._parts}" if self._parts > 1 else ""
+        what = f"part {int(part.name) + 1} of {self._parts}" if self._parts > 1 else ""
         try:
             for batch in self._source.read(part):
                 names += [name for name in batch.schema.names if name not in names]
