@@ -9,6 +9,7 @@ client keeps as much again.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import logging
@@ -38,6 +39,8 @@ MAX_BYTES = 64 << 20
 #: Largest message that is taken.
 MAX_MESSAGE = 16 << 20
 _TIMEOUT = 10.0
+#: Faults that are over as soon as a broker answers.
+_AWAY = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE)
 _CONSUMER_ONLY = ("group.id", "auto.offset.reset", "enable.auto.commit", "session.timeout.ms", "heartbeat.interval.ms",
                   "max.poll.interval.ms", "group.instance.id", "partition.assignment.strategy")  # fmt: skip
 
@@ -74,7 +77,9 @@ class KafkaSource:
         self._since = 0.0
         self._epochs: dict[str, int] = {}
         self._gaps: list[str] = []
-        self._problem: str | None = None
+        #: Why nothing can come at the moment.
+        self.problem: str | None = None
+        self._is_away = False
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -87,6 +92,7 @@ class KafkaSource:
             if self._consumer is None:
                 self._open()
             self._take(timeout)
+            self._ask_again()
             if self._is_full():
                 return self._cut()
         except KafkaException as error:
@@ -130,9 +136,23 @@ class KafkaSource:
 
     def _complain(self, error: Any) -> None:
         text = error.str() if isinstance(error, KafkaError) else str(error)
-        if text != self._problem:
-            self._problem = text
+        self._is_away = isinstance(error, KafkaError) and error.code() in _AWAY
+        if text != self.problem:
+            self.problem = text
             log.warning("%s waits for Kafka: %s", self.batches.source, text)
+
+    def _ask_again(self) -> None:
+        """Notice that a broker is back although nothing comes: a short absence changes nothing in the group."""
+        if not self._is_away or self._consumer is None or not (assigned := self._consumer.assignment()):
+            return
+        with contextlib.suppress(KafkaException):
+            self._consumer.get_watermark_offsets(assigned[0], timeout=0.5)
+            self._is_solved()
+
+    def _is_solved(self) -> None:
+        if self.problem is not None:
+            log.warning("%s: Kafka answers again", self.batches.source)
+        self.problem, self._is_away = None, False
 
     # -- where to begin ----------------------------------------------------------------------------------------
 
@@ -142,9 +162,7 @@ class KafkaSource:
         for partition in partitions:
             partition.offset = self._begin(consumer, partition, positions)
         consumer.assign(partitions)
-        if self._problem is not None:
-            log.warning("%s: Kafka answers again", self.batches.source)
-            self._problem = None
+        self._is_solved()
 
     def _revoked(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """Forget what came from partitions that somebody else reads from now on."""

@@ -83,7 +83,7 @@ class ObjectSource:
         self._known = 0
         self._before: dict[int, float] = {}
         self._next = 0.0
-        self._problem: str | None = None
+        self.problem: str | None = None
 
     def poll(self, timeout: float = 1.0) -> Batch | None:
         """Look once the time has come, else wait; return a batch when one is complete and stored."""
@@ -95,13 +95,13 @@ class ObjectSource:
         try:
             found = self._look()
         except (OSError, Unavailable) as error:
-            if str(error) != self._problem:
-                self._problem = str(error)
+            if str(error) != self.problem:
+                self.problem = str(error)
                 log.warning("%s waits for the object store: %s", self.batches.source, error)
             return None
-        if self._problem is not None:
+        if self.problem is not None:
             log.warning("%s: the object store answers again", self.batches.source)
-            self._problem = None
+            self.problem = None
         return self._cut(found) if self._is_enough(found) else None
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class RegistrySource:
         self.batches = batches
         self._tracking_uri = tracking_uri
         self._next = 0.0
-        self._problem: str | None = None
+        self.problem: str | None = None
 
     def poll(self, timeout: float = 1.0) -> Batch | None:
         """Look once the time has come, else wait; return a batch for the first version that is new."""
@@ -42,12 +42,12 @@ class RegistrySource:
         try:
             made = self._look()
         except Exception as error:
-            if str(error) != self._problem:
-                self._problem = str(error)
+            if str(error) != self.problem:
+                self.problem = str(error)
                 log.warning("%s waits for the registry: %s", self.batches.source, error)
             made = None
         else:
-            self._problem = None
+            self.problem = None
         if made is None:  # there may be more: ask again at once
             self._next = time.monotonic() + seconds(self.config.every)
         return made

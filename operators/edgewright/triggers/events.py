@@ -2,8 +2,8 @@
 
 Delivery: what is received is a batch in the artifact store before an event is sent, so an event that is lost, folded
 with others or late (facts of Airflow 3.3) loses nothing: the companion Dag reads the store. Several triggerers may run
-the same trigger; each message is in one batch all the same. While a source is away this waits, and says so in the
-triggerer's log.
+the same trigger; each message is in one batch all the same. While a source is away this waits, and says so: once in an
+event of the asset, which Airflow's web page shows, and in the triggerer's log.
 """
 
 from __future__ import annotations
@@ -28,10 +28,18 @@ from edgewright.streams.batches import Batch, BatchLog
 log = logging.getLogger("edgewright.triggers")
 #: Seconds before a source that failed is opened again.
 PAUSE = 15.0
+#: Seconds for which a source may be away before an event says so.
+PATIENCE = 5.0
 
 
 class Source(Protocol):
-    """What brings batches."""
+    """What brings batches.
+
+    Attributes:
+        problem: Why nothing can come at the moment.
+    """
+
+    problem: str | None
 
     def poll(self, timeout: float = 1.0) -> Batch | None:
         """Wait for a batch at most so many seconds."""
@@ -56,6 +64,8 @@ class BatchTrigger(BaseEventTrigger):
         self.source = source
         self.kind = kind
         self.config = config
+        self._away_since: float | None = None
+        self._told = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again."""
@@ -65,13 +75,19 @@ class BatchTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield an event for each batch that was stored; never ends by itself."""
         while True:
+            problem = "it ended"
             try:
                 async for event in self._events():
                     yield event
             except (EdgewrightError, OSError) as error:
+                problem = str(error)
                 log.error("%s of %s: %s", self.source, self.dag_id, error)
-            except Exception:
+            except Exception as error:
+                problem = f"{type(error).__name__}: {error}"
                 log.exception("%s of %s failed and is opened again", self.source, self.dag_id)
+            if not self._told:
+                self._told = True
+                yield self._event(problem=problem)
             await asyncio.sleep(PAUSE)
 
     async def _events(self) -> AsyncIterator[TriggerEvent]:
@@ -86,16 +102,34 @@ class BatchTrigger(BaseEventTrigger):
             try:
                 while True:
                     batch = await loop.run_in_executor(thread, source.poll, 1.0)
+                    if (said := self._what_to_say(source.problem, loop.time())) is not None:
+                        yield said
                     if batch is not None:
                         log.info("%s: batch %s, %d messages", self.source, batch.name, batch.messages)
                     late = bool(cooldown) and loop.time() > nudge_at
                     if (batch is not None and batch.messages) or (late and await self._waits(loop, thread, batches)):
                         nudge_at = loop.time() + cooldown
-                        payload = {"source": self.source, "batch": batch.name if batch else None}
-                        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                        yield self._event(batch=batch.name if batch else None)
             finally:
                 with contextlib.suppress(Exception):
                     thread.submit(source.close)
+
+    def _event(self, **payload: Any) -> TriggerEvent:
+        return TriggerEvent({"source": self.source, **payload})  # type: ignore[no-untyped-call]
+
+    def _what_to_say(self, problem: str | None, now: float) -> TriggerEvent | None:
+        """Return an event when the source has been away for long enough, and one when it is back."""
+        if problem is None:
+            self._away_since = None
+            if self._told:
+                self._told = False
+                return self._event(solved=True)
+            return None
+        self._away_since = now if self._away_since is None else self._away_since
+        if self._told or now - self._away_since < PATIENCE:
+            return None
+        self._told = True
+        return self._event(problem=problem)
 
     @staticmethod
     async def _waits(loop: asyncio.AbstractEventLoop, thread: ThreadPoolExecutor, batches: BatchLog) -> bool:
