@@ -13,6 +13,7 @@ import datetime
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +39,20 @@ from edgewright.steps.snapshot import take
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: How often one try of a task starts a pod anew that was taken away from it.
+#: How often one try of a task starts a pod without getting further: without a newer checkpoint than the one before.
 MOST_STARTS = 6
+#: How often it starts a pod at all; nodes that may vanish vanish often in a training of days.
+MOST_STARTS_EVER = 60
 _STARTS = "edgewright_starts"
+
+
+@dataclass
+class _Starts:
+    """How often a pod was started, and how far the last one got."""
+
+    ever: int = 1
+    idle: int = 1
+    checkpoint: int = 0
 
 
 class StepPod(KubernetesPodOperator):
@@ -210,7 +222,7 @@ class StepPod(KubernetesPodOperator):
             TaskDeferred: the triggerer waits.
             EdgewrightError: as the step raised it, or what kept the pod from running.
         """
-        return self._attend(context, lambda: self._start(context), starts=1)
+        return self._attend(context, lambda: self._start(context), _Starts(checkpoint=self._saved()))
 
     def resume(self, context: Context, event: dict[str, Any]) -> StepResult:
         """Return the result after the triggerer has waited.
@@ -219,24 +231,45 @@ class StepPod(KubernetesPodOperator):
             TaskDeferred: the pod was taken away, and another one was started.
             EdgewrightError: as the step raised it, or what kept the pod from running.
         """
-        starts = int(event.get(_STARTS, 1))
-        return self._attend(context, lambda: self.trigger_reentry(context, event), starts=starts)
+        starts = _Starts(**event[_STARTS]) if _STARTS in event else _Starts()
+        return self._attend(context, lambda: self.trigger_reentry(context, event), starts)
 
     def _start(self, context: Context) -> Any:
         return self.execute_async(context) if self.deferrable else self.execute_sync(context)
 
-    def _attend(self, context: Context, wait: Callable[[], Any], *, starts: int) -> StepResult:
+    def _saved(self) -> int:
+        """Return the number of the task's last checkpoint; 0 without one."""
+        if not self._request.config.get("checkpoint"):
+            return 0
+        from edgewright.steps.checkpoints import last
+
+        return int((last(self._store, self._request.identity) or {"number": 0})["number"])
+
+    def _count(self, starts: _Starts, words: str) -> None:
+        """Count one more start.
+
+        Raises:
+            SystemFault: it is taken away again and again.
+        """
+        saved = self._saved()
+        starts.idle = 1 if saved > starts.checkpoint else starts.idle + 1
+        starts.ever, starts.checkpoint = starts.ever + 1, saved
+        if starts.idle > MOST_STARTS or starts.ever > MOST_STARTS_EVER:
+            got = f", {MOST_STARTS} times in a row without a new checkpoint" if starts.ever > MOST_STARTS + 1 else ""
+            raise SystemFault(f"the pod was taken away {starts.ever - 1} times{got}: {words or 'deleted'}")
+        begins = f"from checkpoint {saved}" if saved else "from the beginning"
+        self.log.warning("the pod was evicted or deleted: starting again %s (start %d)", begins, starts.ever)
+        self.trigger_kwargs = {_STARTS: asdict(starts)}
+
+    def _attend(self, context: Context, wait: Callable[[], Any], starts: _Starts) -> StepResult:
         self.prepare()
+        self.trigger_kwargs = {_STARTS: asdict(starts)}
         while True:
             words = self._waited(wait)
             result = find(self._store, self._request)
             if result is not None or self._fault is not None or not self._was_taken():
                 break
-            if starts >= MOST_STARTS:
-                raise SystemFault(f"the pod was taken away {starts} times: {words or 'deleted'}")
-            starts += 1
-            self.log.warning("the pod was evicted or deleted: starting again (%d of %d)", starts, MOST_STARTS)
-            self.trigger_kwargs = {_STARTS: starts}
+            self._count(starts, words)
             self.pod, self._last = None, None
             wait = lambda: self._start(context)  # noqa: E731
         if result is None and self._fault is not None:

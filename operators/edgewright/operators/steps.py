@@ -170,6 +170,7 @@ class TrainOperator(StepOperator):
         returns: The notebook's variable that holds the model.
         interpreter: What runs the script. Default: by the file's ending.
         warm_start: Alias of the registered model that training goes on from, such as ``champion``.
+        checkpoint: How often the folder of checkpoints is saved while it trains, such as ``5m``.
         problem: auto: by the label's type.
         seed: Seeds random and numpy before the function is called.
         experiment: MLflow experiment. Default: the dag_id.
@@ -189,6 +190,7 @@ class TrainOperator(StepOperator):
         returns: Any = UNSET,
         interpreter: Any = UNSET,
         warm_start: Any = UNSET,
+        checkpoint: Any = UNSET,
         problem: Any = UNSET,
         seed: Any = UNSET,
         experiment: Any = UNSET,
@@ -205,6 +207,7 @@ class TrainOperator(StepOperator):
             returns=returns,
             interpreter=interpreter,
             warm_start=warm_start,
+            checkpoint=checkpoint,
             problem=problem,
             seed=seed,
             experiment=experiment,

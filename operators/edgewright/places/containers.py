@@ -117,7 +117,7 @@ class Container:
         import tempfile
 
         from edgewright.steps.execute import execute
-        from edgewright.steps.foreign import CODE, collecting
+        from edgewright.steps.foreign import CODE, collecting, done_with, kept_checkpoints
 
         with _engine() as engine, tempfile.TemporaryDirectory(prefix="edgewright-foreign-") as place:
             folder = Path(place)
@@ -129,8 +129,9 @@ class Container:
             self._container = engine.containers.create(image.id, **options)
             self._container.start()
             try:
-                for line in read_lines(self._container.logs(stream=True, follow=True)):
-                    relay(line)
+                with kept_checkpoints(request, folder):
+                    for line in read_lines(self._container.logs(stream=True, follow=True)):
+                        relay(line)
                 code = int(self._container.wait()["StatusCode"])
                 self._container.reload()
                 if self._container.attrs["State"].get("OOMKilled"):
@@ -139,7 +140,9 @@ class Container:
             finally:
                 self.cancel()
             (folder / CODE).write_text(f"{code}\n")
-            return execute(collecting(request, folder))
+            result = execute(collecting(request, folder))
+            done_with(request)
+            return result
 
     def _collect(self, request: StepRequest, store: ArtifactStore, ended: dict[str, Any]) -> StepResult:
         if ended.get("OOMKilled") and find(store, request) is None:

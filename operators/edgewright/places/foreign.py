@@ -33,9 +33,14 @@ _INTERPRETERS = {
     ".rb": "ruby",
 }
 #: Runs the command and says how it ended. $$ is seen by the collector, for both share one process namespace.
+#: The command is asked to end when the container is: a shell alone would not pass the signal on.
 _WRAPPER = f"""echo $$ > {SHARED}/pid
-"$@"
+"$@" &
+child=$!
+trap 'kill -TERM $child 2>/dev/null' TERM
+wait $child
 code=$?
+while kill -0 $child 2>/dev/null; do wait $child; code=$?; done
 echo $code > {SHARED}/code
 exit $code"""
 
@@ -75,6 +80,7 @@ def environment(request: StepRequest) -> dict[str, str]:
         "EDGEWRIGHT_ARGS": f"{SHARED}/args.json",
         "EDGEWRIGHT_ABOUT": f"{SHARED}/about.json",
         "EDGEWRIGHT_SEED": str(request.config.get("seed", 0)),
+        **({"EDGEWRIGHT_CHECKPOINT": f"{SHARED}/checkpoint"} if request.config.get("checkpoint") else {}),
     }
 
 

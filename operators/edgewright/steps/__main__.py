@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import fsspec
 from pydantic import ValidationError
 
 from edgewright.errors import EdgewrightError, GateFailed, Skipped
-from edgewright.steps.contract import StepRequest
+from edgewright.steps.contract import StepRequest, Terminated
 from edgewright.steps.execute import execute
 from edgewright.steps.snapshot import unpacked
 
@@ -26,6 +27,7 @@ exit codes:
   2   wrong usage of this command
   69  a service does not answer
   70  a fault of ours, or of the machine
+  143 it was asked to end (SIGTERM); there is no result
 
 a small request:
   {"version": 1, "step": "ingest", "config": {"source": "cleveland.csv", "label": "num"},
@@ -56,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if options.cache:
         request.cache = options.cache
+    # an evicted pod has a few seconds; the first program of a container would not even hear the signal
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         result = execute(unpacked(request))
     except Skipped as error:
@@ -64,6 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
     except EdgewrightError as error:
         print(f"error: {request.step}: {error}", file=sys.stderr)
         return 1 if isinstance(error, GateFailed) else error.exit_code
+    except Terminated:
+        print(f"{request.step}: terminated", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except Exception:
         logging.getLogger("edgewright.steps").exception(
             "error: %s: this is a fault of Edgewright, not yours", request.step
@@ -71,6 +78,11 @@ def main(arguments: list[str] | None = None) -> int:
         return EdgewrightError.exit_code
     print(result.model_dump_json(indent=1) if options.json else f"{request.step}: {result.state}")
     return 0
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is being saved now shall not be cut off by a second one
+    raise Terminated
 
 
 def _read(place: str) -> str:

@@ -30,7 +30,7 @@ def key_components(spec: StepSpec, config: StepConfig, request: StepRequest, sta
     return {
         "step": spec.name,
         "step_version": spec.version,
-        "config": _without_references(config.model_dump(mode="json")),
+        "config": _without_references(config.model_dump(mode="json", exclude=set(config.ASIDE))),
         "inputs": {place: ref.sha256 for place, ref in config.references().items()},
         "code": code,
         "environment": describe(spec.libraries),

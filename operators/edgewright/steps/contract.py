@@ -16,6 +16,10 @@ from edgewright.artifacts.refs import ArtifactRef
 from edgewright.errors import ErrorRecord, GateResult
 
 
+class Terminated(BaseException):
+    """The machine wants its place back: the step ends without a result, and may be asked again."""
+
+
 class Identity(BaseModel):
     """Which task of which run this is. The place of the result follows from it, so a retry finds what was written."""
 

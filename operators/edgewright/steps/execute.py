@@ -25,6 +25,7 @@ from edgewright.steps.contract import (
     StepOutput,
     StepRequest,
     StepResult,
+    Terminated,
     error_model,
     gate_model,
 )
@@ -47,11 +48,13 @@ def execute(request: StepRequest, *, store: ArtifactStore | None = None) -> Step
         Skipped: the step had nothing to do.
         UserFault: the configuration, the data or the user's code are wrong.
         SystemFault: something else is broken; trying again may help.
+        Terminated: this process was asked to end; there is no result document.
     """
     store = store or ArtifactStore(request.store)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     clock = time.perf_counter()
     result = StepResult(step=request.step, identity=request.identity, started=started)
+    keep = True
     try:
         store.write_json(f"{request.identity.key}/request.json", request.model_dump(mode="json"))
         with _full_disk():
@@ -61,13 +64,19 @@ def execute(request: StepRequest, *, store: ArtifactStore | None = None) -> Step
         result.state = "skipped" if isinstance(error, Skipped) else "failed"
         result.error = error_model(error)
         raise
+    except Terminated:
+        keep = False
+        raise
     except BaseException as error:
         # an interrupt or a time-out of Airflow's is no Exception, and still no success
         result.state, result.error = "failed", error_model(error)
         raise
     finally:
         result.duration = round(time.perf_counter() - clock, 4)
-        _keep(store, request, result)
+        if keep:
+            _keep(store, request, result)
+    if request.config.get("checkpoint"):
+        importlib.import_module("edgewright.steps.checkpoints").forget(store, request.identity)
     return result
 
 

@@ -10,16 +10,20 @@ import contextlib
 import importlib
 import json
 import shutil
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from edgewright.artifacts import ArtifactStore
 from edgewright.errors import EdgewrightError
-from edgewright.steps.contract import StepRequest
+from edgewright.steps.contract import StepRequest, Terminated
+from edgewright.steps.programs import GRACE
 from edgewright.steps.snapshot import unpacked
 
-CODE, PID = "code", "pid"
+CODE, PID, KEY = "code", "pid", "checkpoint.key"
 _POLL = 0.5
 
 
@@ -29,7 +33,7 @@ def collecting(request: StepRequest, folder: Path) -> StepRequest:
     What was run elsewhere is not reused: the image is not ours to digest.
     """
     hand = [sys.executable, "-m", "edgewright.steps.foreign", "hand", str(folder)]
-    config = {**request.config, "interpreter": hand, "inputs": {}}
+    config = {**request.config, "interpreter": hand, "inputs": {}, "checkpoint": None}
     return unpacked(request).model_copy(update={"config": config, "cache": "off"})
 
 
@@ -37,16 +41,53 @@ def collect(request: StepRequest, folder: Path) -> int:
     """Wait for the command, answer the request; return the exit code of the container."""
     from edgewright.steps.execute import execute
 
-    while _code(folder) is None:
-        if _was_killed(folder):
-            (folder / CODE).write_text("137\n")
-        time.sleep(_POLL)
     try:
+        with kept_checkpoints(request, folder):
+            while _code(folder) is None:
+                if _was_killed(folder):
+                    (folder / CODE).write_text("137\n")
+                time.sleep(_POLL)
         execute(collecting(request, folder))
     except EdgewrightError as error:
         print(f"error: {request.step}: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
+    done_with(request)
     return 0
+
+
+@contextlib.contextmanager
+def kept_checkpoints(request: StepRequest, folder: Path) -> Iterator[None]:
+    """Keep the folder of checkpoints, where the task has one, while the command runs."""
+    key = folder / KEY
+    if not key.is_file():
+        yield
+        return
+    from edgewright.steps.checkpoints import staged
+
+    with staged(request, folder / "checkpoint", key.read_text()) as saver:
+        try:
+            yield
+        except Terminated:
+            # the command was asked to end as we were; what it writes on its way out counts too
+            deadline = time.monotonic() + GRACE
+            while _code(folder) is None and not _was_killed(folder) and time.monotonic() < deadline:
+                time.sleep(_POLL)
+            raise
+        finally:
+            saver.whole = _code(folder) is not None
+
+
+def done_with(request: StepRequest) -> None:
+    """Forget the checkpoints of a command that succeeded."""
+    if request.config.get("checkpoint"):
+        from edgewright.steps.checkpoints import forget
+
+        forget(ArtifactStore(request.store), request.identity)
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
 
 
 def _was_killed(folder: Path) -> bool:
@@ -90,7 +131,11 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     request, folder = StepRequest.model_validate(json.loads(Path(rest[0]).read_text())), Path(rest[1])
     if what == "collect":
-        return collect(request, folder)
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            return collect(request, folder)
+        except Terminated:
+            return 128 + signal.SIGTERM
     try:
         # by name, so that whoever imports this module for its other half loads no library for tables
         importlib.import_module("edgewright.steps.foreign_stage").stage(request, folder, *rest[2:])

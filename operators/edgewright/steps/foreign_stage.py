@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,15 @@ from edgewright.artifacts import ArtifactStore
 from edgewright.artifacts.digest import list_files
 from edgewright.errors import ConfigError
 from edgewright.spec.steps.train import TrainConfig
+from edgewright.steps.checkpoints import belongs_to, of_task
 from edgewright.steps.contract import StepRequest
 from edgewright.steps.data import Dataset
 from edgewright.steps.execute import step_spec, validate_config
+from edgewright.steps.foreign import KEY
 from edgewright.steps.snapshot import unpacked
 from edgewright.steps.train_inputs import lay_out
+
+log = logging.getLogger("edgewright.steps")
 
 
 def stage(request: StepRequest, folder: Path, seen: str | None = None) -> None:
@@ -51,3 +56,17 @@ def stage(request: StepRequest, folder: Path, seen: str | None = None) -> None:
     problem = dataset.problem if config.problem == "auto" else config.problem
     about = {"label": dataset.label, "problem": problem, "features": dataset.features, "seed": config.seed}
     (folder / "about.json").write_text(json.dumps(about))
+    _restore(config, request, folder)
+
+
+def _restore(config: TrainConfig, request: StepRequest, folder: Path) -> None:
+    """Fill the folder of checkpoints with the last one, and leave a note of what belongs into it."""
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    (folder / KEY).unlink(missing_ok=True)
+    if config.checkpoint is None:
+        return
+    kept = of_task(config, request, ArtifactStore(request.store), folder / "checkpoint", {})
+    kept.restore()
+    (folder / KEY).write_text(belongs_to(config, request, {}))
+    if kept.note:
+        log.info("%s", kept.note)

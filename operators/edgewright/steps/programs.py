@@ -47,6 +47,12 @@ class Program:
         finally:
             self.cancel()
 
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether it came to an end of its own, though it may have been asked to; no signal cut it off."""
+        code = None if self._process is None else self._process.poll()
+        return code is not None and code >= 0
+
     def cancel(self) -> None:
         """End the process and all that it started, if it still runs."""
         process = self._process

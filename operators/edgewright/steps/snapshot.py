@@ -35,9 +35,12 @@ def take(folder: Path, store: ArtifactStore) -> ArtifactRef:
 
 
 def unpacked(request: StepRequest) -> StepRequest:
-    """Return a request whose code is a folder of this machine, fetched and verified where it travelled."""
+    """Return a request whose code is a folder of this machine, fetched and verified where it travelled.
+
+    The reference stays in it: the request's document in the store is what keeps the snapshot from the collector.
+    """
     if request.source is None or request.source.code is None:
         return request
     folder = ArtifactStore(request.store).fetch(request.source.code)
-    source = request.source.model_copy(update={"folder": str(folder), "code": None})
+    source = request.source.model_copy(update={"folder": str(folder)})
     return request.model_copy(update={"source": source})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import logging
 import random
 import shutil
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnno
 from edgewright.artifacts.digest import list_files
 from edgewright.errors import ConfigError
 from edgewright.spec.steps.train import TrainConfig
-from edgewright.steps import metrics
+from edgewright.steps import checkpoints, metrics, warm_start
 from edgewright.steps.code import code_digests, load_entry, user_code
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
@@ -64,17 +65,36 @@ def run(config: TrainConfig, context: StepContext) -> StepOutput:
         )  # fmt: skip
         tracked.log_params(config.args)
         _snapshot(config, context, tracked)
-        produced = None if config.entry else run_program(config, context, dataset, tracked, start)
-        document, data = _fit(config, context, dataset, data, folder, produced or start)
+        with _checkpoints(config, context) as kept:
+            data.checkpoint = kept.folder if kept else None
+            produced = None if config.entry else run_program(config, context, dataset, tracked, start, kept)
+            document, data = _fit(config, context, dataset, data, folder, produced or start)
         measured = {**(produced.metrics if produced else {}), **_measure(folder, data)}
         tracked.log_metrics(measured)
         if produced is not None and produced.kept is not None:
             tracked.log_folder(produced.kept, "output")
     output = _output(context, folder, document, measured, tracked, produced)
+    if kept is not None and kept.note:
+        output.notes.append(kept.note)
     if start is not None:
         output.notes.append(start.start.note)
         output.tags["warm_start"] = start.start.version
     return output
+
+
+@contextlib.contextmanager
+def _checkpoints(config: TrainConfig, context: StepContext) -> Iterator[checkpoints.Checkpoints | None]:
+    """Keep the folder of checkpoints while the user's code runs; it begins with what the last try left."""
+    if config.checkpoint is None:
+        yield None
+        return
+    state = warm_start.state(config, context)
+    kept = checkpoints.of_task(config, context.request, context.store, context.folder("checkpoint"), state)
+    kept.restore()
+    if kept.note:
+        log.info("%s", kept.note)
+    with kept:
+        yield kept
 
 
 def _output(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from edgewright.artifacts.digest import list_files
 from edgewright.errors import ConfigError, UserCodeError
 from edgewright.spec.steps.train import TrainConfig
+from edgewright.steps import checkpoints
 from edgewright.steps.code import OUTPUT_LIMIT
 from edgewright.steps.context import StepContext
 from edgewright.steps.data import Dataset
@@ -82,7 +83,12 @@ class Produced:
 
 
 def run_program(
-    config: TrainConfig, context: StepContext, dataset: Dataset, tracked: TrackedRun, start: Loaded | None = None
+    config: TrainConfig,
+    context: StepContext,
+    dataset: Dataset,
+    tracked: TrackedRun,
+    start: Loaded | None = None,
+    kept: checkpoints.Checkpoints | None = None,
 ) -> Produced:
     """Run the notebook or the script of a configuration.
 
@@ -93,12 +99,14 @@ def run_program(
     place = _workplace(config, context, dataset, tracked)
     if start is not None and start.file is not None:
         place.env["EDGEWRIGHT_WARM_START"] = str(start.file)
+    if kept is not None:
+        place.env[checkpoints.VARIABLE] = str(kept.folder)
     if config.notebook is not None:
         from edgewright.steps.train_notebook import execute
 
         _keep_notebook(execute(config, place, context), place.output, tracked)
     else:
-        _run_script(config, place)
+        _run_script(config, place, kept)
     left = _model_file(config, place.output)
     file = left.rename(context.scratch / left.name)
     metrics = _metrics(place.output / METRICS, config.code)
@@ -149,19 +157,23 @@ def _link(source: Path, work: Path) -> None:
 # -- a script ----------------------------------------------------------------------------------------------------------
 
 
-def _run_script(config: TrainConfig, place: Workplace) -> None:
+def _run_script(config: TrainConfig, place: Workplace, kept: checkpoints.Checkpoints | None) -> None:
     script = place.work / str(config.script)
     if not script.is_file():
         raise ConfigError(f"no such file: {config.script}", hint="paths are relative to the pipeline's folder")
     command = [*_interpreter(config), str(script), *options(place.values)]
     lines = Lines(config.code)
+    program = Program(command, place.env, place.work)
     try:
-        code = Program(command, place.env, place.work).run(lines)
+        code = program.run(lines)
     except FileNotFoundError:
         raise ConfigError(
             f"{config.script} needs {command[0]}, which is not installed here",
             hint="install it, use a profile whose image has it, or name another interpreter:",
         ) from None
+    finally:
+        if kept is not None:
+            kept.whole = program.ended_by_itself
     lines.close()
     if code != 0:
         ended = f"ended with {code}" if code > 0 else f"was killed by signal {-code}"

@@ -38,6 +38,8 @@ class TrainingData:
             empty for regression.
         seed: The task's seed; ``random`` and ``numpy.random`` are seeded with it already.
         source_folder: The pipeline's folder, or ``None``.
+        checkpoint: Folder that is kept while training and filled again when the task is tried again; ``None`` without
+            ``checkpoint:``.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class TrainingData:
         sink: MetricSink,
         source_folder: Path | None,
         known_classes: Sequence[Any] = (),
+        checkpoint: Path | None = None,
     ) -> None:
         self.frame: pd.DataFrame = dataset.frame("train")
         self.label: str = _label(dataset)
@@ -59,6 +62,7 @@ class TrainingData:
         self.y: pd.Series[Any] = self.frame[self.label]
         self.seed = seed
         self.source_folder = source_folder
+        self.checkpoint = checkpoint
         self._sink = sink
         _check_label(self.y, problem)
         self.classes: list[Any] = []
@@ -74,7 +78,7 @@ class TrainingData:
         """Return the same rows in another dataset's columns."""
         return TrainingData(
             dataset, self.problem, seed=self.seed, sink=self._sink, source_folder=self.source_folder,
-            known_classes=self.classes,
+            known_classes=self.classes, checkpoint=self.checkpoint,
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -25,6 +25,9 @@ class StepConfig(BaseModel):
     #: Free mappings whose keys follow from another key: ``{key: (other key, {its value: model})}``.
     INNER: ClassVar[Mapping[str, tuple[str, Mapping[str, type[StepConfig]]]]] = {}
 
+    #: Keys that change nothing about the result, and so are no part of the cache key.
+    ASIDE: ClassVar[frozenset[str]] = frozenset()
+
     #: Keys of which exactly one must be there.
     ONE_OF: ClassVar[tuple[str, ...]] = ()
 

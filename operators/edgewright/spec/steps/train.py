@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from edgewright.spec.arguments import Invalid, duration
 from edgewright.spec.steps.base import Dataset, EntryPoint, StepConfig
 
 #: What a notebook or a script may get its rows as, by the ending of a file's name.
 INPUT_FORMATS = ("csv", "jsonl", "parquet")
+
+
+def _check_every(value: Any) -> Any:
+    try:
+        given = None if value is None else duration(value)
+    except Invalid as error:
+        raise ValueError(f"must be a duration: {error}") from None
+    if given is not None and given.total_seconds() < 1:
+        raise ValueError("must be at least one second")
+    return value
 
 
 class TrainConfig(StepConfig):
@@ -21,6 +32,7 @@ class TrainConfig(StepConfig):
     """
 
     ONE_OF = ("entry", "notebook", "script")
+    ASIDE: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
 
     data: Dataset
     entry: Annotated[
@@ -71,6 +83,12 @@ class TrainConfig(StepConfig):
             examples=["champion"],
         ),
     ] = None
+    checkpoint: Annotated[
+        str | int | None,
+        BeforeValidator(_check_every),
+        Field(description="How often the folder of checkpoints is saved, such as 5m. What was saved last is there "
+              "again when the task is tried again: data.checkpoint, or $EDGEWRIGHT_CHECKPOINT.", examples=["5m"]),
+    ] = None  # fmt: skip
     problem: Annotated[
         Literal["auto", "classification", "regression"], Field(description="auto: by the label's type.")
     ] = "auto"
