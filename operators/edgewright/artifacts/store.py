@@ -179,6 +179,15 @@ class ArtifactStore:
             self._verify(folder, manifest, ref, contents=verify)
         return folder
 
+    def find(self, digest: str, kind: Kind) -> ArtifactRef | None:
+        """Return an artifact by its digest alone, or ``None`` where the store does not have it."""
+        with _store_errors("cannot look for an artifact", digest):
+            files = self._manifest(digest)
+        if files is None:
+            return None
+        size = sum(int(entry["size"]) for entry in files.values())
+        return ArtifactRef(kind=kind, uri=f"{self.root}/{self._artifact_key(digest)}", sha256=digest, size=size)
+
     def verify(self, ref: ArtifactRef) -> bool:
         """Return whether the artifact is there and undamaged."""
         try:

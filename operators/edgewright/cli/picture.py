@@ -17,7 +17,7 @@ from edgewright.spec.pipeline import Group, Pipeline, Task
 INK, PALE, PAPER = "#1f2328", "#59636e", "#ffffff"
 #: Border and ground of a box by what its step does.
 COLOURS = {
-    **dict.fromkeys(("ingest", "validate", "transform", "score", "wait"), ("#0969da", "#ddf4ff")),
+    **dict.fromkeys(("ingest", "fetch", "validate", "transform", "score", "wait"), ("#0969da", "#ddf4ff")),
     "train": ("#8250df", "#fbefff"),
     **dict.fromkeys(("evaluate", "monitor"), ("#9a6700", "#fff8c5")),
     "quantize": ("#bc4c00", "#fff1e5"),

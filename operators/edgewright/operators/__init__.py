@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgewright.operators.steps import (
         DeployOperator,
         EvaluateOperator,
+        FetchOperator,
         IngestOperator,
         PublishOperator,
         QuantizeOperator,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DeployOperator",
     "EvaluateOperator",
+    "FetchOperator",
     "IngestOperator",
     "PublishOperator",
     "QuantizeOperator",

@@ -298,12 +298,38 @@ class QuantizeOperator(StepOperator):
         super().__init__(config={**(config or {}), **given}, **kwargs)
 
 
+class FetchOperator(StepOperator):
+    """Takes a registered version out of the registry, with the dataset that it was made from, to go on from it.
+
+    Args:
+        registered: ``NAME`` (its champion), ``NAME@ALIAS`` or ``NAME/VERSION``. Default: the version that started the
+            run.
+        tag: Tag of the version that lists targets.
+        targets: Targets in place of those that the tag lists.
+    """
+
+    step: ClassVar[str] = "fetch"
+
+    def __init__(
+        self,
+        *,
+        registered: Any = UNSET,
+        tag: Any = UNSET,
+        targets: Any = UNSET,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = _given(registered=registered, tag=tag, targets=targets)
+        super().__init__(config={**(config or {}), **given}, **kwargs)
+
+
 class PublishOperator(StepOperator):
-    """Registers a model's variants as one version, once, and moves the alias last.
+    """Registers a model's variants as one version, once, and moves the alias last; or adds them to a version.
 
     Args:
         models: The variants of one model, each another task's output.
         name: Name of the registered model.
+        release: In place of ``name``: the task that fetched the version to which the models are added.
         alias: Alias that moves to the new version; the old one gets the alias previous.
         description: Text for the registered version.
         tags: Tags of the registered version.
@@ -317,6 +343,7 @@ class PublishOperator(StepOperator):
         *,
         models: Any = UNSET,
         name: Any = UNSET,
+        release: Any = UNSET,
         alias: Any = UNSET,
         description: Any = UNSET,
         tags: Any = UNSET,
@@ -327,6 +354,7 @@ class PublishOperator(StepOperator):
         given = _given(
             models=models,
             name=name,
+            release=release,
             alias=alias,
             description=description,
             tags=tags,

@@ -12,6 +12,7 @@ import datetime
 import getpass
 import json
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,22 @@ class Registry:
                 except Exception as error:
                     raise self._fetch_error(error, name, version.uri) from error
 
-            return download_release(fetch, dest, digest=version.digest, where=version.uri)
+            return download_release(fetch, dest, digest=version.digest, where=version.uri, added=version.added)
+
+    def upload(self, version: RegisteredVersion, folder: Path, place: str) -> None:
+        """Put the files of a folder beside a version's own, at a place where nothing is yet."""
+        with self.connection.calls(f"add to {version.name} version {version.version}") as client:
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+            uri = client.get_model_version_download_uri(version.name, version.version)
+            files = get_artifact_repository(uri, tracking_uri=self.connection.uri, registry_uri=self.connection.uri)
+            files.log_artifacts(str(folder), place)
+
+    def set_tags(self, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
+        """Set tags of a version, in their order."""
+        with self.connection.calls(f"tag {version.name} version {version.version}") as client:
+            for name, value in tags.items():
+                client.set_model_version_tag(version.name, version.version, name, value)
 
     def _fetch_error(self, error: Exception, name: str, where: str) -> Exception:
         if isinstance(error, EdgewrightError):

@@ -6,14 +6,14 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgewright.artifacts import sha256_file
 from edgewright.artifacts.names import check_name
 from edgewright.errors import DamagedArtifact, StoreError
-from edgewright.registry.release import FORMAT, MANIFEST, content_digest
+from edgewright.registry.release import FORMAT, MANIFEST, TARGET, content_digest
 
 _MANIFEST_LIMIT = 16 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -22,7 +22,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 FetchFile = Callable[[str, Path], Path]
 
 
-def download_release(fetch: FetchFile, dest: Path, *, digest: str, where: str) -> Path:
+def download_release(
+    fetch: FetchFile, dest: Path, *, digest: str, where: str, added: Mapping[str, str] | None = None
+) -> Path:
     """Put a release into ``dest/release``, whole and verified or not at all.
 
     Args:
@@ -30,6 +32,7 @@ def download_release(fetch: FetchFile, dest: Path, *, digest: str, where: str) -
         dest: An existing or new folder; a release that is in it is replaced.
         digest: What the registry says that the release's digest is; empty where it says nothing.
         where: The version, for messages.
+        added: Variants that were added to it later: target -> sha256 of the addition's document.
 
     Raises:
         DamagedArtifact: a file is missing or differs, or the manifest cannot be trusted.
@@ -40,9 +43,9 @@ def download_release(fetch: FetchFile, dest: Path, *, digest: str, where: str) -
         temporary.mkdir(parents=True)
         manifest = _manifest(_one(fetch, MANIFEST, temporary, where), digest, where)
         for name, entry in manifest["files"].items():
-            path = _one(fetch, check_name(name, where), temporary, where)
-            if sha256_file(path) != entry["sha256"]:
-                raise DamagedArtifact(f"{name} does not match its sha256", where=where)
+            _verified(fetch, check_name(name, where), entry["sha256"], temporary, where)
+        if added:
+            _fetch_additions(fetch, added, temporary, manifest, where)
         target = dest / "release"
         if target.exists():
             target.rename(temporary.with_name(f"{temporary.name}-old"))
@@ -56,6 +59,30 @@ def download_release(fetch: FetchFile, dest: Path, *, digest: str, where: str) -
         for left in (temporary, temporary.with_name(f"{temporary.name}-old")):
             shutil.rmtree(left, ignore_errors=True)
     return target
+
+
+def _fetch_additions(
+    fetch: FetchFile, added: Mapping[str, str], folder: Path, manifest: Mapping[str, Any], where: str
+) -> None:
+    from edgewright.registry.additions import DOCUMENT, merge, place_of, read_addition
+
+    found = {}
+    there = {variant["target"] for variant in manifest["variants"]}
+    for target, sha256 in added.items():
+        if target in there or not TARGET.fullmatch(target) or not _SHA256.fullmatch(sha256):
+            raise DamagedArtifact(f"the tag of the added variant {target} makes no sense", where=where)
+        place = place_of(target, sha256)
+        path = _one(fetch, f"{place}/{DOCUMENT}", folder, where)
+        document = read_addition(path, target, sha256, manifest["digest"], where)
+        for name, expected in document["variant"]["files"].items():
+            _verified(fetch, f"{place}/{name}", expected, folder, where)
+        found[target] = (folder / place, document)
+    merge(folder, found)
+
+
+def _verified(fetch: FetchFile, name: str, sha256: str, folder: Path, where: str) -> None:
+    if sha256_file(_one(fetch, name, folder, where)) != sha256:
+        raise DamagedArtifact(f"{name} does not match its sha256", where=where)
 
 
 def _one(fetch: FetchFile, name: str, folder: Path, where: str) -> Path:
@@ -83,6 +110,8 @@ def _manifest(path: Path, digest: str, where: str) -> dict[str, Any]:
     if manifest.get("digest") != own or (digest and digest != own):
         raise DamagedArtifact("the manifest does not match the digest that was registered", where=where)
     for variant in manifest["variants"]:
+        if variant.get("added"):
+            raise DamagedArtifact("the manifest names a variant that its digest does not cover", where=where)
         for name, sha256 in variant["files"].items():
             if manifest["files"].get(f"variants/{variant['target']}/{name}", {}).get("sha256") != sha256:
                 raise DamagedArtifact(f"the manifest contradicts itself about {variant['target']}/{name}", where=where)

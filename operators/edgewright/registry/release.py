@@ -25,7 +25,8 @@ from edgewright.registry.mlmodel import signature, write_mlmodel
 FORMAT = "edgewright.release/1"
 MANIFEST = "manifest.json"
 GOLDEN = "golden.json"
-_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: What a target may be called: it is a folder's name.
+TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def read_variants(folders: Sequence[Path]) -> list[Variant]:
                 hint="a release has one variant a target: publish them under two names, or leave one out",
             )
     variants = list(found.values())
-    _check_same(variants)
+    check_same({variant.target: variant.document for variant in variants})
     return variants
 
 
@@ -118,7 +119,7 @@ def _read_variant(folder: Path) -> Variant:
         files = describe_tree(folder)
         files.pop(STORE_MANIFEST, None)  # the artifact store's own, not the model's
         variant = Variant(folder, document, files)
-        if not _TARGET.fullmatch(variant.target) or document["file"] not in variant.files:
+        if not TARGET.fullmatch(variant.target) or document["file"] not in variant.files:
             raise ValueError(f"target {variant.target!r}, file {document['file']!r}")
         if variant.files[document["file"]]["sha256"] != document["sha256"]:
             raise ValueError(f"{document['file']} does not match its sha256")
@@ -127,14 +128,21 @@ def _read_variant(folder: Path) -> Variant:
     return variant
 
 
-def _check_same(variants: Sequence[Variant]) -> None:
-    """Refuse variants that answer different questions."""
-    first = variants[0]
-    for other in variants[1:]:
+def check_same(documents: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse variants that answer different questions.
+
+    Args:
+        documents: Their ``model.json`` (or a release's manifest) by name.
+
+    Raises:
+        ConfigError: two differ in problem, label, classes or columns.
+    """
+    (name, first), *others = documents.items()
+    for other, document in others:
         for key, words in (("problem", "problem"), ("label", "label"), ("classes", "classes"), ("features", "columns")):
-            if _comparable(first.document, key) != _comparable(other.document, key):
+            if _comparable(first, key) != _comparable(document, key):
                 raise ConfigError(
-                    f"{first.target} and {other.target} are no variants of one model: they have other {words}",
+                    f"{name} and {other} are no variants of one model: they have other {words}",
                     where="models",
                     hint="publish them under two names",
                 )
@@ -163,10 +171,10 @@ def build_release(folder: Path, name: str, variants: Sequence[Variant], golden: 
             shutil.copyfile(variant.folder / file, target / file)
     manifest = _manifest(name, variants, golden, facts)
     _write_mlmodels(folder, manifest, variants)
-    _write_json(folder / GOLDEN, {"inputs": golden.inputs, "outputs": golden.outputs, "source": golden.source})
+    write_document(folder / GOLDEN, {"inputs": golden.inputs, "outputs": golden.outputs, "source": golden.source})
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
     manifest["files"] = describe_tree(folder)
-    _write_json(folder / MANIFEST, manifest)
+    write_document(folder / MANIFEST, manifest)
     return manifest
 
 
@@ -181,7 +189,7 @@ def _manifest(name: str, variants: Sequence[Variant], golden: Golden, facts: Fac
         "label": first["label"],
         "classes": first.get("classes") or [],
         "features": first["features"],
-        "variants": [_entry(variant, golden) for variant in variants],
+        "variants": [entry_of(v, self_tested=bool(golden.outputs.get(v.target))) for v in variants],
         "default_variant": loadable[-1] if loadable else None,
         "evaluation": {"metrics": facts.metrics, "gates": facts.gates},
         "lineage": facts.lineage,
@@ -190,7 +198,8 @@ def _manifest(name: str, variants: Sequence[Variant], golden: Golden, facts: Fac
     return manifest
 
 
-def _entry(variant: Variant, golden: Golden) -> dict[str, Any]:
+def entry_of(variant: Variant, *, self_tested: bool) -> dict[str, Any]:
+    """Return what a manifest says of a variant."""
     document = variant.document
     file = document["file"]
     return {
@@ -203,12 +212,16 @@ def _entry(variant: Variant, golden: Golden) -> dict[str, Any]:
         "metrics": document.get("metrics", {}),
         "libraries": document.get("libraries", {}),
         "verified": document.get("verified", {}),
-        "self_tested": bool(golden.outputs.get(variant.target)),
+        "self_tested": self_tested,
     }
 
 
 def content_digest(manifest: Mapping[str, Any]) -> str:
-    """Return the digest of a release from its manifest: name, signature and variants, nothing that a run decides."""
+    """Return the digest of a release from its manifest: name, signature and variants, nothing that a run decides.
+
+    Variants that were added to the version later do not count.
+    """
+    variants = [variant for variant in manifest["variants"] if not variant.get("added")]
     return digest_json(
         {
             "name": manifest["name"],
@@ -216,8 +229,8 @@ def content_digest(manifest: Mapping[str, Any]) -> str:
             "label": manifest["label"],
             "classes": manifest["classes"],
             "features": [[feature["name"], feature["type"]] for feature in manifest["features"]],
-            "variants": {variant["target"]: variant["files"] for variant in manifest["variants"]},
-            "order": [variant["target"] for variant in manifest["variants"]],
+            "variants": {variant["target"]: variant["files"] for variant in variants},
+            "order": [variant["target"] for variant in variants],
         }
     )
 
@@ -245,6 +258,7 @@ def _write_mlmodels(folder: Path, manifest: Mapping[str, Any], variants: Sequenc
             write_mlmodel(folder, data=data, metadata=metadata, **facts)
 
 
-def _write_json(path: Path, document: Any) -> None:
+def write_document(path: Path, document: Any) -> None:
+    """Write JSON whose bytes follow from what it says."""
     text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")

@@ -12,6 +12,8 @@ DIGEST = "digest"
 DATA_TIME = "data_time"
 #: Tag of a version that was rolled back: when and by whom; publishing the same models does not promote it again.
 ROLLED_BACK = "rolled_back"
+#: Begins the tag of a variant that was added later, ``added.<target>``: sha256 of what describes it.
+ADDED = "added."
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class RegisteredVersion:
     def uri(self) -> str:
         """MLflow's name of the version."""
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def added(self) -> dict[str, str]:
+        """Variants that were added after it was registered: target -> sha256 of what describes the addition."""
+        return {name.removeprefix(ADDED): value for name, value in self.tags.items() if name.startswith(ADDED)}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgewright.errors import ConfigError, DamagedArtifact, DeployRejected, SystemFault
-from edgewright.serving.release import Release, read_manifest, read_release
+from edgewright.serving.release import Release, read_manifest, read_release, variant_entries
 from edgewright.serving.sources import Source
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -76,7 +76,7 @@ class Library:
                 f"version {version} in the service's registry has the digest {digest}, wanted was {wanted}",
                 hint="the service and the pipeline use different registries",
             )
-        if self._matches(folder, digest):
+        if self._matches(folder, digest, variant):
             with contextlib.suppress(DamagedArtifact):  # damaged since: fetched again below
                 return read_release(folder, variant)
         self._download(name, version, folder, digest, variant)
@@ -94,9 +94,11 @@ class Library:
         return release
 
     @staticmethod
-    def _matches(folder: Path, digest: str) -> bool:
+    def _matches(folder: Path, digest: str, variant: str | None) -> bool:
+        """Whether a folder holds the release, and the variant, which may have been added to it since."""
         try:
-            return read_manifest(folder).digest == digest
+            manifest = read_manifest(folder)
+            return manifest.digest == digest and (variant is None or variant in variant_entries(manifest))
         except DamagedArtifact:
             return False
 

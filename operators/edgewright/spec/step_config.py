@@ -15,7 +15,7 @@ from edgewright.spec.gates import parse_gate
 from edgewright.spec.graph import accepted_kinds
 from edgewright.spec.markers import encode, pure_item, pure_param
 from edgewright.spec.pipeline import Constant, Reference, Template
-from edgewright.spec.steps import StepSpec, publish
+from edgewright.spec.steps import StepSpec, publish, score
 from edgewright.spec.steps import base as steps_base
 
 _TYPES = {
@@ -43,6 +43,7 @@ _BESIDE_WITH = frozenset({"id", "uses", "needs", "extends", "profile", *TASK_ARG
 _PATTERNS = {
     steps_base.ENTRY_PATTERN: "must be FILE.py:NAME",
     publish.NAME_PATTERN: "must be letters, digits, ., _ and -, at most 128, the first one a letter or digit",
+    score.REGISTERED: "is not how a registered model is named",
 }
 #: Stands for what another task will have made.
 _ARTIFACT = ArtifactRef(kind="dataset", uri="", sha256="0" * 64)

@@ -166,7 +166,9 @@ class RegistryTrigger(Trigger):
     """A new version of a registered model, or an alias that moves, starts the pipeline."""
 
     model: Annotated[str, Field(min_length=1, description='Name of the model; "*" stands for any letters.')] = "*"
-    tag: Annotated[dict[str, str], Field(description="Tags that the version must have.")] = {}
+    tag: Annotated[
+        dict[str, str], Field(description='Tags that the version must have; "*" in a value stands for any letters.')
+    ] = {}
     alias: Annotated[str | None, Field(min_length=1, description="Alias that must point to the version.")] = None
     every: Annotated[Duration, Field(description="Time between two looks.")] = "15s"
 

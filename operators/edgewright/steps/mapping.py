@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -45,6 +46,9 @@ def items_of_mapping(mapping: ForEach, value_of: Callable[[Reference | Template]
 
 
 def _list(value: Any, where: str) -> list[Any]:
+    if isinstance(value, str) and value.startswith("["):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)  # a tag of a step, which is text
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
         raise ConfigError(
             f"{type(value).__name__} is no list", where=where, hint="for_each: runs once for each of a list"

@@ -53,7 +53,12 @@ def run(config: PublishConfig, context: StepContext) -> StepOutput:
     """
     if config.bundle is not None:
         check_key(config.bundle)
-    output = _publish(config, context)
+    if config.release is not None:
+        from edgewright.steps.publish_added import add_to_version
+
+        output = add_to_version(config, config.release, context)
+    else:
+        output = _publish(config, context)
     if config.bundle is not None:
         version = output.tags["model_version"]
         release = context.fetch(output.outputs["release"])
@@ -72,7 +77,7 @@ def _publish(config: PublishConfig, context: StepContext) -> StepOutput:
     if known is not None:
         return known
     variants = read_variants([context.fetch(ref) for ref in config.models])
-    history = _history(config, context)
+    history = history_of(config, context)
     folder = context.folder("release")
     manifest, notes = _build(folder, config, context, variants, history)
     found = publish(registry, context.store, _publishing(config, context, folder, manifest, history))
@@ -88,7 +93,7 @@ def _publish(config: PublishConfig, context: StepContext) -> StepOutput:
 
 
 def _record_key(config: PublishConfig, context: StepContext) -> str:
-    asked = config.model_dump(mode="json", exclude={"models", "bundle"}) | {
+    asked = config.model_dump(mode="json", exclude={"models", "bundle", "release"}) | {
         "models": [ref.sha256 for ref in config.models]
     }
     return f"cache/publish/{digest_json({**asked, 'registry': context.request.tracking_uri})}.json"
@@ -111,13 +116,13 @@ def _nothing_new(registry: Registry, config: PublishConfig, context: StepContext
     if record is None or config.alias is None or context.request.cache != "use":
         return None
     release, tags = ArtifactRef.model_validate(record["release"]), dict(record["tags"])
-    holder = registry.champion(config.name, config.alias)
+    holder = registry.champion(config.model_name, config.alias)
     same = holder is not None and (holder.version, holder.digest) == (tags["model_version"], tags["release_digest"])
     if holder is None or not same or not context.store.verify(release):
         return None
-    note_data_time(context.store, config.name, holder.version, context.request.data_time)
+    note_data_time(context.store, config.model_name, holder.version, context.request.data_time)
     notes = [
-        f"the same models are registered as {config.name} version {holder.version} already; reused",
+        f"the same models are registered as {config.model_name} version {holder.version} already; reused",
         f"version {holder.version} is the {config.alias} already",
     ]
     for note in notes:
@@ -142,7 +147,7 @@ def _build(
     golden, notes = score_golden(variants, rows, source, {variant.target for variant in variants})
     if data is None:
         notes.append("no task of this run says which data the model was measured on: its self-test has made-up rows")
-    manifest = build_release(folder, config.name, variants, golden, history.facts)
+    manifest = build_release(folder, config.model_name, variants, golden, history.facts)
     if manifest["default_variant"] is None:
         notes.append("no variant can be loaded by the prediction service: add a quantize task (target onnx)")
     return manifest, notes
@@ -153,7 +158,7 @@ def _publishing(
 ) -> Publishing:
     identity = context.request.identity
     return Publishing(
-        name=config.name,
+        name=config.model_name,
         digest=manifest["digest"],
         folder=folder,
         alias=config.alias,
@@ -209,14 +214,14 @@ def _output(
 ) -> StepOutput:
     version = found.version
     meta = {
-        "name": config.name,
+        "name": config.model_name,
         "version": version.version,
         "digest": manifest["digest"],
         "variants": [variant["target"] for variant in manifest["variants"]],
         "default_variant": manifest["default_variant"],
     }
     tags = {
-        "model_name": config.name,
+        "model_name": config.model_name,
         "model_version": version.version,
         "release_digest": manifest["digest"],
         "registration": "created" if found.created else "reused",
@@ -232,7 +237,8 @@ def _output(
 # -- where the models come from ------------------------------------------------------------------------------------
 
 
-def _history(config: PublishConfig, context: StepContext) -> _History:
+def history_of(config: PublishConfig, context: StepContext) -> _History:
+    """Return what the run's other tasks say of the models."""
     record = RunRecord(context.store, context.request.identity)
     models = [ref.sha256 for ref in config.models]
     makers = record.ancestors(models)

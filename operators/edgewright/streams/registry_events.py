@@ -99,7 +99,7 @@ class RegistrySource:
         for version in sorted(found, key=lambda one: int(one.version)):
             if alias is not None and str(aliases.get(alias)) != str(version.version):
                 continue
-            if all((version.tags or {}).get(name) == value for name, value in self.config.tag.items()):
+            if _has_tags(version.tags or {}, self.config.tag):
                 yield model, int(version.version)
 
     def _append(self, model: str, version: int, positions: dict[str, list[int]]) -> Batch | None:
@@ -120,6 +120,14 @@ class RegistrySource:
 def open_source(config: RegistryTrigger, settings: Mapping[str, Any], batches: BatchLog) -> RegistrySource:
     """Return the source of a trigger; the installation says where the registry is."""
     return RegistrySource(config, Installation.load().tracking_uri, batches)
+
+
+def _has_tags(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether a version has the tags; ``*`` in a wanted value stands for any letters."""
+    return all(
+        name in tags and (tags[name] == value or ("*" in value and fnmatch.fnmatchcase(tags[name], value)))
+        for name, value in wanted.items()
+    )
 
 
 def _pages(search: Any, *arguments: Any) -> Iterator[Any]:

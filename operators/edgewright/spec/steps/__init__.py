@@ -6,6 +6,7 @@ from edgewright.spec.steps import evaluate, quantize
 from edgewright.spec.steps.base import Accepts, StepConfig, StepSpec
 from edgewright.spec.steps.deploy import DeployConfig
 from edgewright.spec.steps.evaluate import EvaluateConfig
+from edgewright.spec.steps.fetch import FetchConfig
 from edgewright.spec.steps.ingest import IngestConfig
 from edgewright.spec.steps.publish import PublishConfig
 from edgewright.spec.steps.quantize import QuantizeConfig
@@ -34,6 +35,9 @@ _TABLE = (
              summary="registers a model's variants as one version and moves the alias"),
     StepSpec("deploy", DeployConfig, {}, 1, "edgewright.steps.deploy", cached=False,
              summary="makes a published version answer requests"),
+    StepSpec("fetch", FetchConfig, {"model": "model", "dataset": "dataset", "release": "bundle"}, 1,
+             "edgewright.steps.fetch", cached=False,
+             summary="takes a registered version out of the registry, to go on from it"),
     StepSpec("score", ScoreConfig, {"report": "report"}, 1, "edgewright.steps.score", cached=False,
              summary="asks a model about every row of files of any size"),
 )  # fmt: skip

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from edgewright.spec.steps.base import Model, StepConfig
+from edgewright.artifacts.refs import ArtifactRef
+from edgewright.spec.steps.base import Accepts, Model, StepConfig
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -29,13 +30,34 @@ class BundleConfig(StepConfig):
 
 
 class PublishConfig(StepConfig):
-    """Registers the given models as the variants of one version."""
+    """Registers the given models as the variants of one version, or adds them to a version that is there."""
+
+    ONE_OF = ("name", "release")
 
     models: Annotated[list[Model], Field(min_length=1)]
-    name: Annotated[Name, Field(description="Name of the registered model.")]
+    name: Annotated[Name | None, Field(description="Name of the registered model.")] = None
+    release: Annotated[
+        ArtifactRef | None,
+        Accepts(("bundle",)),
+        Field(description="The registered version that the models are added to: {$x: fetch task}."),
+    ] = None
     alias: Annotated[
         Name | None, Field(description="Alias that moves to the new version; the old one gets the alias previous.")
     ] = "champion"
     description: str = ""
     tags: dict[str, str] = {}
     bundle: Annotated[BundleConfig | None, Field(description="Offer the variants to nodes as bundles.")] = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PublishConfig:
+        if (self.name is None) == (self.release is None):
+            raise ValueError("give name (a version of its own) or release (the version to add to)")
+        unheeded = sorted({"alias", "description", "tags"} & self.model_fields_set)
+        if self.release is not None and unheeded:
+            raise ValueError(f"{', '.join(unheeded)} cannot be set with release: the version has them already")
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """Name of the registered model."""
+        return self.name or str(self.release.meta.get("name") if self.release else "")

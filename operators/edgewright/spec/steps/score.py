@@ -12,6 +12,8 @@ from edgewright.spec.steps.ingest import ColumnType, Source, _without_password
 #: Columns that every output has; probabilities come after them.
 OWN_COLUMNS = ("file", "row", "prediction", "model")
 MIB = 1 << 20
+#: How a version is named: ``NAME``, ``NAME@ALIAS`` or ``NAME/VERSION``.
+REGISTERED = r"^[^/@\s]+([/@][^/@\s]+)?$"
 
 
 class Slice(StepConfig):
@@ -36,7 +38,7 @@ class ScoreConfig(StepConfig):
     registered: Annotated[
         str | None,
         Field(
-            pattern=r"^[^/@\s]+([/@][^/@\s]+)?$",
+            pattern=REGISTERED,
             description="A registered model: NAME (its champion), NAME@ALIAS or NAME/VERSION.",
             examples=["bracelet@champion"],
         ),
