@@ -75,7 +75,7 @@ class Lease:
 
     def _document(self, seconds: float) -> bytes:
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        document = {"token": self._token, "owner": owner, "until": time.time() + seconds, "process": _process()}
+        document = {"token": self._token, "owner": owner, "until": time.time() + seconds, "process": this_process()}
         return json.dumps(document).encode()
 
     def _try(self) -> bool:
@@ -221,7 +221,7 @@ def _is_held(data: bytes | None) -> bool:
     document = _parse(data)
     if not document:
         return False
-    return float(document.get("until", 0)) >= time.time() and not _is_gone(document.get("process"))
+    return float(document.get("until", 0)) >= time.time() and not is_gone(document.get("process"))
 
 
 # -- processes -----------------------------------------------------------------------------------------------------
@@ -245,11 +245,12 @@ def _started(pid: int) -> str:
         return ""
 
 
-def _process() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
+    """Return what tells this process from all others, on whatever machine."""
     return {"machine": _machine(), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
-def _is_gone(process: Any) -> bool:
+def is_gone(process: Any) -> bool:
     """Whether a holder was a process of this machine that does not run any more."""
     if not isinstance(process, dict) or not _machine() or process.get("machine") != _machine():
         return False

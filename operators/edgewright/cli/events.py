@@ -109,8 +109,8 @@ def show(dag_id: str, name: str, messages: int, root: str | None, as_json: bool)
 def replay(dag_id: str, names: tuple[str, ...], failed: bool, dead: bool, force: bool, root: str | None) -> None:
     """Let batches of DAG start a run again, under a run id of their own.
 
-    The companion Dag starts them at its next look (every few minutes, or with the next event). To try a failed run
-    again as it was, clear its tasks in Airflow instead.
+    The companion Dag starts them at its next look (every few minutes, or with the next event); what a run has pulled by
+    its schedule is for the next run. To try a failed run again as it was, clear its tasks in Airflow instead.
     """
     found = [_find(dag_id, name, root) for name in names]
     if failed:

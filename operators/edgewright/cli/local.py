@@ -19,6 +19,7 @@ from edgewright.cli.limits import retry_delay, time_limit, worth_retrying
 from edgewright.cli.outcome import RunOutcome, TaskOutcome
 from edgewright.cli.params import complete
 from edgewright.cli.places import answer, check_places
+from edgewright.cli.pulling import pulling
 from edgewright.cli.rules import State, Verdict, decide
 from edgewright.cli.selection import check_honoured, claim_run_id, select
 from edgewright.cli.source import source_of
@@ -112,12 +113,8 @@ class LocalRunner:
             dag_id=self.pipeline.dag_id, run_id=self.run_id, moment=self.moment, params=self.params, pull=self.pull
         )
         clock = time.perf_counter()
-        for index, task in enumerate(self.tasks, start=1):
-            if self._progress:
-                self._progress.started(index, len(self.tasks), task)
-            outcome = self._outcomes[task.id] = self._task(task)
-            if self._progress:
-                self._progress.finished(index, len(self.tasks), outcome)
+        with pulling(self.pipeline, self.store, self.run_id, lambda: self._all_done):
+            self._run_tasks()
         ended = RunOutcome(
             self.pipeline.dag_id,
             self.run_id,
@@ -129,6 +126,21 @@ class LocalRunner:
         if self._claim is not None:
             settle_file(self.store, self.pipeline.dag_id, self.run_id, self._claim, success=ended.state == "success")
         return ended
+
+    def _run_tasks(self) -> None:
+        for index, task in enumerate(self.tasks, start=1):
+            if self._progress:
+                self._progress.started(index, len(self.tasks), task)
+            outcome = self._outcomes[task.id] = self._task(task)
+            if self._progress:
+                self._progress.finished(index, len(self.tasks), outcome)
+
+    @property
+    def _all_done(self) -> bool:
+        """Whether every task of the pipeline was come to, and none failed."""
+        bad = {"failed", "upstream_failed"}
+        whole = len(self._outcomes) == len(self.pipeline.tasks)
+        return whole and not any(outcome.state in bad for outcome in self._outcomes.values())
 
     # -- one task ------------------------------------------------------------------------------------------------
 

@@ -54,17 +54,18 @@ def companion_of(pipeline: Pipeline) -> DAG | None:
 
 
 def add_settling(pipeline: Pipeline, dag: DAG) -> None:
-    """Add the task that ends each run of a pipeline with event sources; it does not decide how the run ends.
+    """Add the task that ends each run of a pipeline that takes events; it does not decide how the run ends.
 
     Raises:
         ConfigError: a task of the document has its id.
     """
-    if not pipeline.triggers:
+    pulls = pipeline.pulls
+    if not pipeline.triggers and not pulls:
         return
     if SETTLE in dag.task_dict:
-        raise ConfigError(f"the task id {SETTLE} is ours in a pipeline with triggers:", where=str(pipeline.file))
+        raise ConfigError(f"the task id {SETTLE} is ours in a pipeline that takes events", where=str(pipeline.file))
     leaves = list(dag.leaves)
-    task = SettleOperator(task_id=SETTLE, sources=_sources(pipeline), dag=dag, **_RETRIES)
+    task = SettleOperator(task_id=SETTLE, sources=_sources(pipeline), pulls=pulls, dag=dag, **_RETRIES)
     task.set_upstream([leaf for leaf in leaves if not leaf.is_teardown] or leaves)
     task.as_teardown()
 

@@ -31,6 +31,7 @@ from edgewright.spec.pipeline import Constant, Reference
 from edgewright.spec.profiles import LOCAL, Profile
 from edgewright.spec.step_config import check_with, known_names
 from edgewright.spec.steps import STEPS
+from edgewright.steps.connections import connection_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -266,7 +267,7 @@ class StepOperator(BaseOperator):
         except EdgewrightError as error:
             self._end(error)
         try:
-            with heard("edgewright.steps") as lines, connection_in_environment(request.config.get("connection")):
+            with heard("edgewright.steps") as lines, connection_in_environment(connection_of(request.config)):
                 result = execute(request) if place == LOCAL else self._elsewhere(place, request, context, event)
         except EdgewrightError as error:
             self._keep_failed(request, context)

@@ -14,6 +14,8 @@ from edgewright.artifacts import ArtifactStore
 from edgewright.installation import Installation
 from edgewright.operators.base import batch_of
 from edgewright.operators.compat import start_run
+from edgewright.steps.contract import StepRequest
+from edgewright.streams.pulls import show_progress
 
 log = logging.getLogger("edgewright.operators")
 #: Id of the task that ends each run of a pipeline with event sources.
@@ -95,25 +97,27 @@ class StartRunsOperator(BaseOperator):
 
 
 class SettleOperator(BaseOperator):
-    """Says at the end of a run what became of its batches, and replies. A run without a batch needs nothing.
+    """Says at the end of a run what became of its batches, and replies. A run without any needs nothing.
 
     Delivery: should this task be lost, the companion Dag does the same at its next look. A reply is sent at least once.
 
     Args:
         sources: As :class:`StartRunsOperator` has them.
+        pulls: Connections of the topics that the run's own tasks pull from, by topic.
     """
 
     ui_color = "#fdf3d7"
 
-    def __init__(self, *, sources: list[dict[str, Any]], **kwargs: Any) -> None:
+    def __init__(self, *, sources: list[dict[str, Any]], pulls: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sources = sources
+        self.pulls = dict(pulls or {})
 
     @classmethod
     def get_serialized_fields(cls) -> frozenset[str]:
         """Return the names of what a serialized Dag holds of this operator."""
         base: frozenset[str] = super().get_serialized_fields()  # type: ignore[no-untyped-call]
-        return frozenset(base | {"sources"})
+        return frozenset(base | {"sources", "pulls"})
 
     def execute(self, context: Any) -> dict[str, Any] | None:
         """Settle this run."""
@@ -121,10 +125,13 @@ class SettleOperator(BaseOperator):
 
         run = context["dag_run"]
         claim = batch_of(run.conf)
-        if claim is None:
+        if claim is None and not self.pulls:
             return None
         store = ArtifactStore(Installation.load().store)
         failed = self._failed(context)
+        pulled = self._settle_pulls(store, context, failed) if self.pulls else 0
+        if claim is None:
+            return {"batches": pulled, "success": not failed}
         outcome = {"failed": failed} if failed else {}
         taken = settle(store, run.dag_id, run.run_id, claim, success=not failed, outcome=outcome)
         source = next((entry for entry in self.sources if f"/{entry['source']}/" in claim), None)
@@ -135,11 +142,39 @@ class SettleOperator(BaseOperator):
         log.info("%d batches are %s", len(taken), "failed" if failed else "done")
         return {"batches": len(taken), "success": not failed}
 
+    def _settle_pulls(self, store: ArtifactStore, context: Any, failed: list[str]) -> int:
+        """Settle what this run has pulled, and show in Kafka how far that is."""
+        from edgewright.streams.pulls import settle_pulls
+
+        run = context["dag_run"]
+        reason = f"its run failed in {', '.join(failed)}" if failed else ""
+        count = settle_pulls(store, run.dag_id, run.run_id, success=not failed, reason=reason)
+        if count:
+            log.info("%d pulled batches %s", count, "wait for the next run" if failed else "are done")
+        if count and not failed:
+            for topic, connection in self.pulls.items():
+                if topic:
+                    show_progress(store, run.dag_id, topic, BaseHook.get_connection(connection).extra_dejson)
+        return count
+
     def _failed(self, context: Any) -> list[str]:
         """Return the tasks of this run that failed for good."""
         run = context["dag_run"]
         states = context["ti"].get_task_states(run.dag_id, run_ids=[run.run_id]).get(run.run_id, {})
         return sorted(name for name, state in states.items() if str(state) in ("failed", "upstream_failed"))
+
+
+def settle_before(request: StepRequest, context: Any) -> None:
+    """Settle the runs that pulled before and have ended without saying so: their scheduler or worker was killed."""
+    from edgewright.streams.pulls import settle_ended
+
+    identity = request.identity
+    runs = _Runs(identity.dag_id, context["ti"])
+    settle_ended(
+        ArtifactStore(request.store),
+        identity.dag_id,
+        lambda run_id: "running" if run_id == identity.run_id else runs.state(run_id),
+    )
 
 
 def _reply(store: ArtifactStore, dag_id: str, run_id: str, source: Mapping[str, Any], *, success: bool) -> None:

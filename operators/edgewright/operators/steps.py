@@ -7,9 +7,14 @@ Arguments that are left out have the step's own defaults. An argument that takes
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgewright.operators.base import UNSET, StepOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from edgewright.steps.contract import StepRequest
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
@@ -20,7 +25,8 @@ class IngestOperator(StepOperator):
     """Reads data from anywhere into a versioned dataset with the parts ``train``, ``test`` and ``holdout``.
 
     Args:
-        source: A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address.
+        source: A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address;
+            kafka://TOPIC with since_last_run.
         sql: Of a database, which rows: ``{"table": "vitals.day", "watermark": "updated_at"}`` or ``{"query": ...}``.
         format: ``auto``, ``csv``, ``parquet`` or ``jsonl``.
         compression: ``auto``, ``none`` or ``gzip``.
@@ -32,6 +38,9 @@ class IngestOperator(StepOperator):
         encoding: Of a CSV or JSON lines.
         split: How rows are divided, such as ``{"test": 0.25, "seed": 7, "stratify": True}``.
         on_event: What a batch of events does to the source: ``ignore``, ``replace`` or ``append``.
+        since_last_run: Of kafka://TOPIC: take what came since the last run that ended well.
+        max_messages: Of kafka://TOPIC: messages that a run takes at most.
+        start: Of kafka://TOPIC: where the first run begins.
         holdout: Second source whose rows become the part holdout.
         minimum: Fewer rows than this skip the run: ``{"rows": 100, "per_class": 10}``.
         max_bad_rows: Share of unreadable rows that is still let through (they are counted).
@@ -56,6 +65,9 @@ class IngestOperator(StepOperator):
         encoding: Any = UNSET,
         split: Any = UNSET,
         on_event: Any = UNSET,
+        since_last_run: Any = UNSET,
+        max_messages: Any = UNSET,
+        start: Any = UNSET,
         holdout: Any = UNSET,
         minimum: Any = UNSET,
         max_bad_rows: Any = UNSET,
@@ -77,6 +89,9 @@ class IngestOperator(StepOperator):
             encoding=encoding,
             split=split,
             on_event=on_event,
+            since_last_run=since_last_run,
+            max_messages=max_messages,
+            start=start,
             holdout=holdout,
             minimum=minimum,
             max_bad_rows=max_bad_rows,
@@ -84,6 +99,15 @@ class IngestOperator(StepOperator):
             connection=connection,
         )
         super().__init__(config={**(config or {}), **given}, **kwargs)
+
+    def request(self, context: Context) -> StepRequest:
+        """Return what this task asks of the step, after asking what became of the runs that pulled before it."""
+        request = super().request(context)
+        if request.config.get("since_last_run"):
+            from edgewright.operators.events import settle_before
+
+            settle_before(request, context)
+        return request
 
 
 class ValidateOperator(StepOperator):

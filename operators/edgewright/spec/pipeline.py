@@ -198,6 +198,17 @@ class Pipeline:
         names = (task.config.get("name") for task in self.tasks if task.uses == "publish")
         return next((name for name in names if isinstance(name, str)), None)
 
+    @property
+    def pulls(self) -> dict[str, str]:
+        """Connections of the topics that tasks pull from, by topic; by an empty text where a template names it."""
+        found: dict[str, str] = {}
+        for task in self.tasks:
+            if task.uses == "ingest" and task.config.get("since_last_run"):
+                source, connection = task.config.get("source"), task.config.get("connection") or "kafka_default"
+                known = isinstance(source, str) and isinstance(connection, str)
+                found[str(source).removeprefix("kafka://") if known else ""] = str(connection) if known else ""
+        return found
+
     def task(self, task_id: str) -> Task:
         """Return a task by id.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from edgewright.spec.arguments import Invalid, duration
 from edgewright.spec.faults import Faults, listing
 from edgewright.spec.step_config import check_model
-from edgewright.spec.steps.base import StepConfig
+from edgewright.spec.steps.base import Start, StepConfig
 
 TOPIC_PATTERN = r"^([A-Za-z0-9._-]{1,249}|\^.+)$"
 
@@ -34,15 +33,6 @@ def _check_topic(value: Any) -> Any:
     elif isinstance(value, str) and not re.match(TOPIC_PATTERN, value):
         raise ValueError("must be letters, digits, ., _ and - (a pattern begins with ^)")
     return value
-
-
-def _check_start(value: Any) -> Any:
-    if isinstance(value, str) and value not in ("latest", "earliest"):
-        try:
-            datetime.datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError("must be latest, earliest, or a date such as 2026-01-01") from None
-    return value.isoformat() if isinstance(value, (datetime.date, datetime.datetime)) else value
 
 
 Duration = Annotated[
@@ -111,8 +101,7 @@ class KafkaTrigger(Trigger):
     batch: KafkaBatch = KafkaBatch()
     per_message: Annotated[bool, Field(description="Each message is a batch of its own.")] = False
     start: Annotated[
-        str,
-        BeforeValidator(_check_start),
+        Start,
         Field(description="Where to begin the first time: latest, earliest, or a date.", examples=["earliest"]),
     ] = "latest"
     dead_letters: Annotated[Topic | None, Field(description="Topic for messages that cannot be read.")] = None

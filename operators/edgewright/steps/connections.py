@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -66,6 +67,13 @@ class Credentials:
             raise ConfigError(f"the connection {connection!r} cannot be read", where=variable_of(connection)) from error
 
 
+def connection_of(config: Mapping[str, Any]) -> str | None:
+    """Return the connection that a step's configuration needs, also where it names none."""
+    if config.get("connection") is None and str(config.get("source")).startswith("kafka://"):
+        return "kafka_default"
+    return config.get("connection")
+
+
 def object_store_options(connection: str | None) -> dict[str, Any]:
     """Return fsspec's options for an S3 store from a connection; none where none is named.
 
@@ -81,6 +89,18 @@ def object_store_options(connection: str | None) -> dict[str, Any]:
         "key": found.login, "secret": found.password, "token": extra.get("aws_session_token"), "client_kwargs": client,
     }  # fmt: skip
     return {name: value for name, value in options.items() if value}
+
+
+def kafka_settings(connection: str) -> dict[str, Any]:
+    """Return librdkafka's settings from a connection: its extra, as Airflow's Kafka provider has them.
+
+    Raises:
+        ConfigError: the connection is not there, cannot be read, or names no brokers.
+    """
+    extra = Credentials.of(connection, '{"conn_type": "kafka", "extra": {"bootstrap.servers": "HOST:PORT"}}').extra
+    if not extra.get("bootstrap.servers"):
+        raise ConfigError("the connection's extra has no bootstrap.servers", where=connection)
+    return extra
 
 
 def _read_json(text: str) -> Credentials:

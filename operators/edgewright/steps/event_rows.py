@@ -11,9 +11,11 @@ import msgspec
 
 from edgewright.artifacts.digest import digest_json
 from edgewright.errors import DamagedArtifact, DataError
-from edgewright.spec.steps.ingest import IngestConfig
+from edgewright.spec.steps.ingest import KAFKA, IngestConfig
+from edgewright.steps.connections import connection_of, kafka_settings
 from edgewright.steps.context import StepContext
-from edgewright.streams.batches import Batch
+from edgewright.streams.batches import Batch, BatchLog
+from edgewright.streams.pulls import settle_pulls, take_new
 from edgewright.streams.takes import Take, batches_of, put_back, take
 
 _decode = msgspec.json.Decoder().decode
@@ -29,19 +31,23 @@ class Events:
     Attributes:
         own: Batches that started this run, and those that waited for it.
         grown: Batches of earlier runs.
+        pulled: Whether they are the source itself, which the run has pulled by its schedule.
     """
 
     own: list[Batch] = field(default_factory=list)
     grown: list[Batch] = field(default_factory=list)
+    pulled: bool = False
 
     @classmethod
     def of(cls, config: IngestConfig, context: StepContext) -> Events:
         """Return what the run of a context takes.
 
         Raises:
-            Skipped: another run has taken its batches.
+            Skipped: another run has taken its batches, or there is nothing new to pull.
         """
         request = context.request
+        if config.since_last_run:
+            return cls(own=_pull(config, context), pulled=True)
         if config.on_event == "ignore" or (config.on_event == "replace" and request.batch is None):
             return cls()
         found: Take = take(
@@ -73,14 +79,33 @@ class Events:
             "messages": self.messages,
             "own": [batch.name for batch in self.own][:_NAMED],
             "sha256": digest_json([batch.sha256 for batch in self.batches]),
-        }
+        } | ({"offsets": self._offsets()} if self.pulled else {})
+
+    def _offsets(self) -> dict[str, list[int]]:
+        """Return first and last offset by ``topic/partition``."""
+        found: dict[str, list[int]] = {}
+        for batch in self.batches:
+            for place, (first, last) in batch.ranges.items():
+                known = found.setdefault(place, [first, last])
+                found[place] = [min(known[0], first), max(known[1], last)]
+        return dict(sorted(found.items()))
 
     def put_back(self, context: StepContext, reason: str) -> None:
         """Let this run's batches wait for the next one."""
         identity = context.request.identity
-        put_back(context.store, identity.dag_id, identity.run_id, reason)
+        if self.pulled:
+            settle_pulls(context.store, identity.dag_id, identity.run_id, success=False, reason=reason)
+        else:
+            put_back(context.store, identity.dag_id, identity.run_id, reason)
 
     # -- rows --------------------------------------------------------------------------------------------------
+
+    def write_whole(self, path: Path, context: StepContext) -> Path:
+        """Write the payloads as JSON lines, as they came."""
+        with path.open("wb") as file:
+            for value in self._values(context):
+                file.write(_encode(value) + b"\n")
+        return path
 
     def write(self, path: Path, columns: list[tuple[str, str]], context: StepContext) -> Path:
         """Write the payloads as JSON lines.
@@ -159,3 +184,20 @@ class Events:
                 yield value
         if count != batch.messages:
             raise DamagedArtifact(f"it has {count} messages, not {batch.messages}", where=batch.data)
+
+
+def _pull(config: IngestConfig, context: StepContext) -> list[Batch]:
+    """Take what is new in the topic that is the source."""
+    identity, topic = context.request.identity, config.source.removeprefix(KAFKA)
+    settings = kafka_settings(connection_of(context.request.config) or "")
+
+    def fetch(batches: BatchLog, room: int) -> Iterator[Batch]:
+        from edgewright.streams.kafka_pull import KafkaPull
+
+        for batch in KafkaPull(topic, config.start, settings, batches).new_batches(room):
+            if batch.rejected:
+                context.note("%d messages of %s cannot be read: edgewright events show %s %s",
+                             batch.rejected, topic, identity.dag_id, batch.name)  # fmt: skip
+            yield batch
+
+    return take_new(context.store, identity.dag_id, identity.run_id, topic, config.max_messages, fetch)

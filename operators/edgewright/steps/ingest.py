@@ -28,6 +28,9 @@ from edgewright.steps.split import Splitter
 from edgewright.steps.spool import Spool
 from edgewright.steps.tables import Table, open_table, read_all
 
+#: How a file of messages is read, whatever is said about the source.
+_MESSAGES = {"format": "jsonl", "compression": "none"}
+
 
 def run(config: IngestConfig, context: StepContext) -> StepOutput:
     """Read the source and the events of the run, divide them, store them.
@@ -61,7 +64,7 @@ def _ingest(config: IngestConfig, events: Events, context: StepContext) -> StepO
     holdout = _read_holdout(config, table, context, source)
     folder = context.folder("dataset")
     writer = DatasetWriter(folder, table.columns, config.label, source)
-    repeated = _second_pass(spool, splitter, holdout, writer, (from_source, rows), context)
+    repeated = _second_pass(spool, splitter, holdout, writer, (0 if events.pulled else from_source, rows), context)
     manifest = writer.close()
     _check_minimum(manifest, config)
     _check_parts(manifest, config, skip=bool(events.own))
@@ -94,6 +97,10 @@ def _read_source(
 
     A column of whole numbers in which events have decimal ones is read as numbers.
     """
+    if events.pulled:
+        path = events.write_whole(context.scratch / "messages.jsonl", context)
+        table = open_table(path, shown(config.source), config.model_copy(update=_MESSAGES))
+        return table, _first_pass(table, spool, splitter, config, context)
     opened = open_source(config.source, config, context, "source")
     alone = config.on_event == "replace" and bool(events.own)
     table = opened(config, None)
@@ -118,10 +125,10 @@ def _peek(table: Table) -> int:
 
 def _add_events(events: Events, table: Table, spool: Spool, splitter: Splitter | None, context: StepContext) -> int:
     """Add the messages and objects of a run as rows with the source's columns; return how many rows there are."""
-    if not events.batches:
+    if not events.batches or events.pulled:
         return 0
     columns = {"columns": [name for name, _ in table.columns], "types": {}}
-    messages = {**columns, "format": "jsonl", "compression": "none", "max_bad_rows": 0.0}
+    messages = {**columns, **_MESSAGES, "max_bad_rows": 0.0}
     count = 0
     path = events.write(context.scratch / "events.jsonl", table.columns, context)
     if path.stat().st_size:

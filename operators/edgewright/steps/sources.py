@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse, urlunparse
 
 from edgewright.artifacts.digest import sha256_file
 from edgewright.errors import DataError, EdgewrightError, Unavailable
-from edgewright.spec.steps.ingest import IngestConfig
+from edgewright.spec.steps.ingest import KAFKA, IngestConfig
 from edgewright.steps.connections import object_store_options
 from edgewright.steps.context import StepContext
 from edgewright.steps.event_rows import Events
@@ -36,7 +36,7 @@ def state(config: IngestConfig, context: StepContext) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     for name in ("source", "holdout"):
         address = getattr(config, name)
-        if address is None:
+        if address is None or address.startswith(KAFKA):  # messages are events, below
             continue
         try:
             identity = _identity(address, context)
@@ -227,7 +227,9 @@ def _with_object_store(address: str, context: StepContext, action: Callable[[Any
 
     where = shown(address)
     try:
-        options = object_store_options(context.request.config.get("connection"))
+        given = context.request.config
+        connection = None if str(given.get("source")).startswith(KAFKA) else given.get("connection")
+        options = object_store_options(connection)
         system, path = fsspec.core.url_to_fs(address, **options)
         system.invalidate_cache()  # a listing from before would hide that the object changed
         return action(system, path)

@@ -31,6 +31,8 @@ from edgewright.artifacts import ArtifactStore
 from edgewright.errors import NotFound, StoreError
 
 ROOT = "events"
+#: What the names of sources begin with that runs pull from, instead of being started by them.
+PULLED = "pull-"
 _FOLDER = 1000
 #: Marks in the order in which they win: the last one that is there is the batch's state.
 STATES = ("pending", "claimed", "dispatched", "waiting", "failed", "done")

@@ -111,32 +111,38 @@ class KafkaSource:
                 log.debug("while leaving the group: %s", error)
         self._drop()
 
+    @property
+    def group(self) -> str:
+        """The consumer group, whose committed offsets show others how far this is; it decides nothing."""
+        return f"edgewright.{self.batches.dag_id}.{self.batches.source}"
+
     def _open(self) -> None:
-        group = f"edgewright.{self.batches.dag_id}.{self.batches.source}"
-        defaults = {"group.id": group, "session.timeout.ms": 15000, "heartbeat.interval.ms": 3000,
-                    "topic.metadata.refresh.interval.ms": 10000}  # fmt: skip
-        self._consumer = Consumer(
-            {
-                **defaults,
-                **client_settings(self._settings, consumer=True),
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
-                "message.max.bytes": MAX_MESSAGE,
-                "fetch.max.bytes": MAX_MESSAGE,
-                "receive.message.max.bytes": 2 * MAX_MESSAGE,
-                "queued.max.messages.kbytes": MAX_BYTES >> 10,
-                "error_cb": self._complain,
-                "logger": logging.getLogger("edgewright.streams.librdkafka"),
-            }
-        )
+        self._consumer = Consumer(self._consumer_settings())
         self._consumer.subscribe(self.config.topics, on_assign=self._assigned, on_revoke=self._revoked,
                                  on_lost=self._revoked)  # fmt: skip
+
+    def _consumer_settings(self) -> dict[str, Any]:
+        return {
+            "group.id": self.group, "session.timeout.ms": 15000, "heartbeat.interval.ms": 3000,
+            "topic.metadata.refresh.interval.ms": 10000,
+            **client_settings(self._settings, consumer=True),
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "message.max.bytes": MAX_MESSAGE,
+            "fetch.max.bytes": MAX_MESSAGE,
+            "receive.message.max.bytes": 2 * MAX_MESSAGE,
+            "queued.max.messages.kbytes": MAX_BYTES >> 10,
+            "error_cb": self._complain,
+            "logger": logging.getLogger("edgewright.streams.librdkafka"),
+        }  # fmt: skip
 
     def _complain(self, error: Any) -> None:
         text = error.str() if isinstance(error, KafkaError) else str(error)
         self._is_away = isinstance(error, KafkaError) and error.code() in _AWAY
+        if isinstance(error, KafkaError) and error.code() == KafkaError._ALL_BROKERS_DOWN and self.problem:
+            return  # why was said before
         if text != self.problem:
             self.problem = text
             log.warning("%s waits for Kafka: %s", self.batches.source, text)

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import ConfigError, Skipped
-from edgewright.streams.batches import ROOT, Batch, BatchLog, file_name, sources
+from edgewright.streams.batches import PULLED, ROOT, Batch, BatchLog, file_name, sources
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ def _key(dag_id: str, run_id: str) -> str:
 
 
 def _logs(store: ArtifactStore, dag_id: str) -> dict[str, BatchLog]:
-    return {source: BatchLog(store, dag_id, source) for source in sources(store, dag_id)}
+    """Return the logs of the sources that start runs; what runs pull is their own (:mod:`.pulls`)."""
+    found = (source for source in sources(store, dag_id) if not source.startswith(PULLED))
+    return {source: BatchLog(store, dag_id, source) for source in found}
 
 
 def take(store: ArtifactStore, dag_id: str, run_id: str, claim: str | None, *, growing: bool) -> Take:
@@ -74,7 +76,7 @@ def _own(store: ArtifactStore, logs: Mapping[str, BatchLog], run_id: str, claim:
     source = str(document["source"])
     log = logs.get(source) or BatchLog(store, str(document["dag_id"]), source)
     given = [(source, int(number)) for number in document["numbers"]]
-    mine = [entry for entry in given if _join(log, entry[1], run_id)]
+    mine = [entry for entry in given if join(log, entry[1], run_id)]
     if given and not mine:
         raise Skipped("another run has taken this batch meanwhile, together with its own")
     waiting = [entry for entry in _marked(logs, "waiting") if entry not in mine]
@@ -82,10 +84,10 @@ def _own(store: ArtifactStore, logs: Mapping[str, BatchLog], run_id: str, claim:
 
 
 def _waits(log: BatchLog, source: str, number: int, run_id: str) -> bool:
-    return log.marked("done", number) is None and _join(log, number, run_id)
+    return log.marked("done", number) is None and join(log, number, run_id)
 
 
-def _join(log: BatchLog, number: int, run_id: str) -> bool:
+def join(log: BatchLog, number: int, run_id: str) -> bool:
     """Take a batch for a run, unless another run has it."""
     key = log.key("joined", number)
     if log.store.create_json(key, {"run_id": run_id}):

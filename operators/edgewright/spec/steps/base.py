@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import typing
 from collections.abc import Mapping
@@ -15,6 +16,19 @@ from edgewright.spec.gates import parse_gate
 
 ENTRY_PATTERN = r"^[^:\\]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
 _ENTRY = re.compile(ENTRY_PATTERN)
+
+
+def _check_start(value: Any) -> Any:
+    if isinstance(value, str) and value not in ("latest", "earliest"):
+        try:
+            datetime.datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("must be latest, earliest, or a date such as 2026-01-01") from None
+    return value.isoformat() if isinstance(value, (datetime.date, datetime.datetime)) else value
+
+
+#: Where to begin to read a topic.
+Start = Annotated[str, BeforeValidator(_check_start)]
 
 
 class StepConfig(BaseModel):

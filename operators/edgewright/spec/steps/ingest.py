@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from edgewright.spec.steps.base import Fraction, StepConfig
+from edgewright.spec.steps.base import Fraction, Start, StepConfig
 from edgewright.spec.steps.row_sources import SQL_SCHEMES, SqlRows, is_sql
 
 _WITH_PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*:[^/?#@]*@")
@@ -20,12 +20,20 @@ def _without_password(address: str) -> str:
     return address
 
 
+#: What the address of a topic begins with.
+KAFKA = "kafka://"
+_TOPIC = re.compile(r"kafka://[A-Za-z0-9._-]{1,249}")
+_PULL_ONLY = ("max_messages", "start")
+_FILE_ONLY = ("format", "compression", "missing", "delimiter", "encoding", "max_bad_rows")
+
+
 Source = Annotated[
     str,
     AfterValidator(_without_password),
     Field(
         min_length=1,
         description="A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address; "
+        "kafka://TOPIC with since_last_run: true; "
         "or a database: postgresql://HOST:PORT/DATABASE and others of SQLAlchemy's.",
         examples=["cleveland.csv", "s3://raw/heart/2026.parquet", "postgresql://db.example:5432/vitals"],
     ),
@@ -114,6 +122,17 @@ class IngestConfig(StepConfig):
             "batches of earlier runs that ended well."
         ),
     ] = "ignore"
+    since_last_run: Annotated[
+        bool,
+        Field(
+            description="Of kafka://TOPIC: take the messages that came since the last run that ended well. One that "
+            "fails leaves them to the next."
+        ),
+    ] = False
+    max_messages: Annotated[int, Field(ge=1, description="Messages that a run takes at most.")] = 100_000
+    start: Annotated[
+        Start, Field(description="Of kafka://TOPIC: where the first run begins: earliest, latest, or a date.")
+    ] = "earliest"
     holdout: Annotated[Source | None, Field(description="Second source whose rows become the part holdout.")] = None
     minimum: Minimum = Minimum()
     max_bad_rows: Annotated[
@@ -127,9 +146,9 @@ class IngestConfig(StepConfig):
             examples=[{"patient_id": "token", "remarks": {"mask": ["email"]}}],
         ),
     ] = {}
-    connection: Annotated[str | None, Field(description="Airflow connection with the credentials of the source.")] = (
-        None
-    )
+    connection: Annotated[
+        str | None, Field(description="Airflow connection of the source. Of kafka://TOPIC: kafka_default.")
+    ] = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> IngestConfig:
@@ -137,10 +156,11 @@ class IngestConfig(StepConfig):
             raise ValueError("split.stratify needs a label")
         addresses = [address for address in (self.source, self.holdout) if address]
         from_events = self.on_event != "ignore"
-        takes_one = from_events or self.gives_rows or any(address.startswith("s3://") for address in addresses)
+        takes_one = from_events or self.gives_rows or any(address.startswith(("s3://", KAFKA)) for address in addresses)
         if self.connection and not takes_one:
-            raise ValueError("connection is for s3:// sources and databases")
+            raise ValueError("connection is for s3:// sources, databases and topics")
         self._check_rows()
+        self._check_kafka()
         if self.columns is not None:
             if not self.columns or len(set(self.columns)) < len(self.columns):
                 raise ValueError("columns must name at least one column, and each only once")
@@ -171,3 +191,26 @@ class IngestConfig(StepConfig):
             given = sorted(of_files & self.model_fields_set)
             if given and self.holdout is None and self.on_event == "ignore":
                 raise ValueError(f"{', '.join(given)}: for files, and the source gives rows")
+
+    def _check_kafka(self) -> None:
+        """Refuse what does not go with messages that a run pulls, and pulling from what is no topic."""
+        if (self.holdout or "").startswith(KAFKA):
+            raise ValueError("holdout must stay the same from run to run; a topic does not")
+        if not self.source.startswith(KAFKA):
+            if self.since_last_run:
+                raise ValueError("since_last_run is for kafka://TOPIC")
+            given = [name for name in _PULL_ONLY if name in self.model_fields_set]
+            if given:
+                raise ValueError(f"{given[0]} is for kafka://TOPIC with since_last_run: true")
+            return
+        if not _TOPIC.fullmatch(self.source):
+            raise ValueError(f"{self.source} is no topic: write kafka://TOPIC; connection: says where the brokers are")
+        if not self.since_last_run:
+            raise ValueError(
+                "a topic has no end: say since_last_run: true (or let its messages start runs by triggers:)"
+            )
+        if self.on_event != "ignore":
+            raise ValueError("on_event is for batches that start a run; since_last_run pulls messages by schedule")
+        given = [name for name in _FILE_ONLY if name in self.model_fields_set]
+        if given:
+            raise ValueError(f"{given[0]} is for files; messages are JSON objects")
