@@ -107,7 +107,7 @@ def test_the_python_form_is_the_same_dag_or_refused(name: str, tmp_path: Path) -
     names: dict[str, Any] = {"__file__": str(place)}
     exec(compile(text, str(place), "exec"), names)
     (made,) = {id(task.dag): task.dag for task in names.values() if hasattr(task, "task_id")}.values()
-    if pipeline.triggers or pipeline.profiles:
+    if pipeline.triggers or pipeline.profiles or pipeline.pulls:
         return
     dag = build_dag(pipeline)
     assert {t.task_id: t.upstream_task_ids for t in made.tasks} == {t.task_id: t.upstream_task_ids for t in dag.tasks}
