@@ -325,7 +325,7 @@ def test_s3_with_the_credentials_of_a_connection(
 
 
 def test_a_connection_for_a_plain_file_is_refused(run_step: Any, cleveland: Path) -> None:
-    with pytest.raises(ConfigError, match="connection is for s3:// and kafka:// sources"):
+    with pytest.raises(ConfigError, match="connection is for s3:// sources"):
         run_step("ingest", {"source": "cleveland.csv", "connection": "x"})
 
 
