@@ -17,7 +17,7 @@ from edgewright.spec.nodes import read
 GOOD = sorted((Path(__file__).resolve().parents[1] / "corpus" / "good").glob("*.yaml"))
 #: Mappings whose keys are the author's own.
 FREE_NAMES = {
-    "params", "templates", "profiles", "args", "inputs", "personal", "env", "owner_links", "access_control",
+    "params", "templates", "profiles", "args", "inputs", "personal", "headers", "env", "owner_links", "access_control",
     "executor_config", "resources",
     "types", "columns", "tags", "node_selector", "secrets", "default", "properties", "examples", "$const",
     "environments",

@@ -28,6 +28,8 @@ class IngestOperator(StepOperator):
         source: A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address;
             kafka://TOPIC with since_last_run.
         sql: Of a database, which rows: ``{"table": "vitals.day", "watermark": "updated_at"}`` or ``{"query": ...}``.
+        cassandra: Of a table of Cassandra, how it is read: ``{"parts": 64}``.
+        http: Of a web service that answers in JSON: ``{"records": "items", "pages": {"by": "link"}}``.
         format: ``auto``, ``csv``, ``parquet`` or ``jsonl``.
         compression: ``auto``, ``none`` or ``gzip``.
         label: Column that is to be predicted.
@@ -55,6 +57,8 @@ class IngestOperator(StepOperator):
         *,
         source: Any = UNSET,
         sql: Any = UNSET,
+        cassandra: Any = UNSET,
+        http: Any = UNSET,
         format: Any = UNSET,  # noqa: A002
         compression: Any = UNSET,
         label: Any = UNSET,
@@ -79,6 +83,8 @@ class IngestOperator(StepOperator):
         given = _given(
             source=source,
             sql=sql,
+            cassandra=cassandra,
+            http=http,
             format=format,
             compression=compression,
             label=label,

@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 from edgewright.errors import DataError
 from edgewright.spec.steps.ingest import IngestConfig
-from edgewright.spec.steps.row_sources import is_sql
 from edgewright.steps.context import StepContext
 from edgewright.steps.increments import Increments
 from edgewright.steps.row_segments import SegmentTable
-from edgewright.steps.row_sources import Gathered, RowSource, gather
+from edgewright.steps.row_sources import Gathered, RowSource, gather, retried
 from edgewright.steps.sources import obtain, shown
 from edgewright.steps.tables import Table, open_table
 
@@ -55,7 +54,7 @@ def _rows(config: IngestConfig, context: StepContext) -> Opener:
 
 
 def _whole(config: IngestConfig, context: StepContext) -> tuple[Gathered, str, dict[str, object]]:
-    source = _source(config, context)
+    source = retried(lambda: _source(config, context), context)
     try:
         return gather(source, config, context), source.shown, source.describe()
     finally:
@@ -83,7 +82,16 @@ def _incremental(
 
 
 def _source(config: IngestConfig, context: StepContext) -> RowSource:
-    from edgewright.steps.row_source_sql import SqlSource
+    """Return the source of an address; a kind's libraries are imported only for it."""
+    kind = config.kind
+    if kind == "sql":
+        from edgewright.steps.row_source_sql import SqlSource
 
-    assert is_sql(config.source)
-    return SqlSource(config, context)
+        return SqlSource(config, context)
+    if kind == "cassandra":
+        from edgewright.steps.row_source_cassandra import CassandraSource
+
+        return CassandraSource(config)
+    from edgewright.steps.row_source_http import HttpSource
+
+    return HttpSource(config, context)

@@ -47,11 +47,13 @@ class RowSource(ABC):
 
     Attributes:
         shown: How messages and the manifest name it; never a secret.
+        tries_itself: Whether :meth:`read` tries again by itself where the server does not answer.
         begins: From where it is read, as plain JSON: what an earlier try kept answers only for the same beginning.
         parallel: Parts that may be read at the same time.
     """
 
     shown: str = ""
+    tries_itself: bool = False
     begins: Any = None
     parallel: int = 1
 
@@ -227,7 +229,8 @@ class _Reading:
         if known is not None:
             self._context.note("part %s was read by an earlier try", part.name)
             return known
-        segments, names = retried(lambda: self._read(part), self._context)
+        once = self._source.tries_itself
+        segments, names = self._read(part) if once else retried(lambda: self._read(part), self._context)
         read = _Read(segments, names, self._source.following(part))
         if (self._parts > 1 or read.next is not None) and not _absent(self._config, names):
             self._kept.keep(part, read)
@@ -247,6 +250,20 @@ class _Reading:
         return writer.segments, names
 
 
+class TryLater(Unavailable):
+    """A server says when to ask again.
+
+    Args:
+        message: What it said.
+        where: The address.
+        after: Seconds.
+    """
+
+    def __init__(self, message: str, *, where: str, after: float) -> None:
+        super().__init__(message, where=where)
+        self.after = after
+
+
 def retried(action: Callable[[], T], context: StepContext) -> T:
     """Return what an action returns; try again where a server does not answer.
 
@@ -258,5 +275,5 @@ def retried(action: Callable[[], T], context: StepContext) -> T:
             return action()
         except Unavailable as error:
             context.note("try %d of %d failed, trying again: %s", attempt, _TRIES, error)
-            time.sleep(0.5 * 2**attempt)
+            time.sleep(error.after if isinstance(error, TryLater) else 0.5 * 2**attempt)
     return action()

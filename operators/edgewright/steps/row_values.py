@@ -6,7 +6,7 @@ import datetime
 import decimal
 import ipaddress
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -72,25 +72,30 @@ def array_type(kind: str) -> pa.DataType:
     return pa.null() if kind == NULL else arrow_type(kind)
 
 
-def batch_of(names: Sequence[str], rows: Sequence[Sequence[Any]], where: str) -> pa.RecordBatch:
+def batch_of(
+    names: Sequence[str], rows: Sequence[Sequence[Any]], where: str, kinds: Mapping[str, str] | None = None
+) -> pa.RecordBatch:
     """Return rows as a batch whose types follow from their values.
 
     Args:
         names: The columns.
         rows: Rows with one value a column.
         where: The source, for messages.
+        kinds: Types that are known, by column.
 
     Raises:
         DataError: a value has no place in a dataset.
     """
+    known = kinds or {}
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     return pa.RecordBatch.from_arrays(
-        [_array(values, name, where) for name, values in zip(names, columns, strict=True)], names=list(names)
+        [_array(values, name, known.get(name, NULL), where) for name, values in zip(names, columns, strict=True)],
+        names=list(names),
     )
 
 
-def _array(values: Sequence[Any], name: str, where: str) -> pa.Array:
-    kind = kind_of_values(values, name, where)
+def _array(values: Sequence[Any], name: str, known: str, where: str) -> pa.Array:
+    kind = joint(known, kind_of_values(values, name, where), name, where)
     convert = _CONVERT.get(kind)
     try:
         if convert is not None:

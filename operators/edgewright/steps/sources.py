@@ -22,11 +22,12 @@ from edgewright.streams.pseudonyms import Pseudonyms
 
 _BLOCK = 1 << 20
 _TRIES = 4
-_TIMEOUT = 30.0
+#: Seconds that a server may take.
+TIMEOUT = 30.0
 #: Bytes as they are stored: a server that packs them on the way would change their number.
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 #: Answers after which the same question may succeed: request timeout, too early, too many requests.
-_LATER = (408, 425, 429)
+LATER = (408, 425, 429)
 
 
 def state(config: IngestConfig, context: StepContext) -> dict[str, Any] | None:
@@ -145,7 +146,7 @@ def _http_identity(address: str) -> dict[str, Any] | None:
     import httpx
 
     try:
-        answer = httpx.head(address, timeout=_TIMEOUT, follow_redirects=True, headers=_AS_IT_IS)
+        answer = httpx.head(address, timeout=TIMEOUT, follow_redirects=True, headers=_AS_IT_IS)
     except httpx.HTTPError:
         return None
     tag = answer.headers.get("etag")
@@ -163,8 +164,8 @@ def _download_http(address: str, target: Path, context: StepContext) -> None:
 
     where = shown(address)
     try:
-        with httpx.stream("GET", address, timeout=_TIMEOUT, follow_redirects=True, headers=_AS_IT_IS) as answer:
-            _check_status(answer.status_code, answer.reason_phrase, where)
+        with httpx.stream("GET", address, timeout=TIMEOUT, follow_redirects=True, headers=_AS_IT_IS) as answer:
+            check_status(answer.status_code, answer.reason_phrase, where)
             total = int(answer.headers["content-length"]) if "content-length" in answer.headers else None
             done = 0
             with target.open("wb") as file:
@@ -182,8 +183,14 @@ def _download_http(address: str, target: Path, context: StepContext) -> None:
         raise Unavailable(f"the download broke off after {done:,} of {total:,} bytes", where=where)
 
 
-def _check_status(status: int, reason: str, where: str) -> None:
-    if status >= 500 or status in _LATER:
+def check_status(status: int, reason: str, where: str) -> None:
+    """Refuse an answer that is none.
+
+    Raises:
+        DataError: the address or who asks is wrong.
+        Unavailable: asking again may help.
+    """
+    if status >= 500 or status in LATER:
         raise Unavailable(f"the server answered {status} {reason}", where=where)
     if status >= 400:
         hint = "check the address" if status in (404, 410) else None

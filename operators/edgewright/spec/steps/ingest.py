@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from edgewright.spec.steps.base import Fraction, Start, StepConfig
-from edgewright.spec.steps.row_sources import SQL_SCHEMES, SqlRows, is_sql
+from edgewright.spec.steps.row_sources import SQL_SCHEMES, CassandraRows, HttpRows, SqlRows, is_sql, scheme_of
 
 _WITH_PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*:[^/?#@]*@")
 
@@ -34,7 +34,7 @@ Source = Annotated[
         min_length=1,
         description="A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address; "
         "kafka://TOPIC with since_last_run: true; "
-        "or a database: postgresql://HOST:PORT/DATABASE and others of SQLAlchemy's.",
+        "or a database: cassandra://HOST/KEYSPACE.TABLE, postgresql://HOST/DATABASE and others of SQLAlchemy's.",
         examples=["cleveland.csv", "s3://raw/heart/2026.parquet", "postgresql://db.example:5432/vitals"],
     ),
 ]
@@ -99,6 +99,10 @@ class IngestConfig(StepConfig):
     sql: Annotated[
         SqlRows | None, Field(description="Of a database: which rows. Passwords come from a connection.")
     ] = None
+    cassandra: Annotated[CassandraRows | None, Field(description="Of a table of Cassandra: how it is read.")] = None
+    http: Annotated[
+        HttpRows | None, Field(description="Of a web service that answers in JSON: where its rows and pages are.")
+    ] = None
     format: Literal["auto", "csv", "parquet", "jsonl"] = "auto"
     compression: Literal["auto", "none", "gzip"] = "auto"
     label: Annotated[str | None, Field(description="Column that is to be predicted.")] = None
@@ -158,7 +162,7 @@ class IngestConfig(StepConfig):
         from_events = self.on_event != "ignore"
         takes_one = from_events or self.gives_rows or any(address.startswith(("s3://", KAFKA)) for address in addresses)
         if self.connection and not takes_one:
-            raise ValueError("connection is for s3:// sources, databases and topics")
+            raise ValueError("connection is for s3:// sources, databases, topics and http:")
         self._check_rows()
         self._check_kafka()
         if self.columns is not None:
@@ -174,17 +178,33 @@ class IngestConfig(StepConfig):
         return self
 
     @property
+    def kind(self) -> Literal["file", "sql", "cassandra", "http"]:
+        """What the source is."""
+        if is_sql(self.source):
+            return "sql"
+        if scheme_of(self.source) == "cassandra":
+            return "cassandra"
+        return "http" if self.http is not None else "file"
+
+    @property
     def gives_rows(self) -> bool:
-        """Whether the source gives rows, not a file: a database."""
-        return self.sql is not None
+        """Whether the source gives rows, not a file."""
+        return self.kind != "file"
 
     def _check_rows(self) -> None:
         """Refuse keys that do not belong to the kind of the source."""
-        if is_sql(self.source) != (self.sql is not None):
-            if self.sql is None:
-                raise ValueError("a database needs sql: {table: ...} or sql: {query: ...}")
-            raise ValueError(f"sql goes with the address of a database ({', '.join(SQL_SCHEMES)}), not with a file")
-        if self.holdout and is_sql(self.holdout):
+        belong = {
+            "sql": f"the address of a database ({', '.join(SQL_SCHEMES)})",
+            "cassandra": "cassandra://HOST/KEYSPACE.TABLE", "http": "an address of http:// or https://",
+        }  # fmt: skip
+        fits = {"sql": self.kind == "sql", "cassandra": self.kind == "cassandra",
+                "http": scheme_of(self.source) in ("http", "https")}  # fmt: skip
+        for key, with_what in belong.items():
+            if getattr(self, key) is not None and not fits[key]:
+                raise ValueError(f"{key} goes with {with_what}, not with this source")
+        if self.kind == "sql" and self.sql is None:
+            raise ValueError("a database needs sql: {table: ...} or sql: {query: ...}")
+        if self.holdout and (is_sql(self.holdout) or scheme_of(self.holdout) == "cassandra"):
             raise ValueError("the holdout must be a file; split: divides the rows of a database")
         if self.gives_rows:
             of_files = {"format", "compression", "missing", "delimiter", "encoding", "max_bad_rows"}

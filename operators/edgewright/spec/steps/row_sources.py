@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -60,4 +60,69 @@ class SqlRows(StepConfig):
             raise ValueError("sql needs one of query and table")
         if self.split_by is None and {"parts", "parallel"} & self.model_fields_set:
             raise ValueError("sql.parts and sql.parallel go with split_by")
+        return self
+
+
+class CassandraRows(StepConfig):
+    """How a table of Cassandra is read."""
+
+    parts: Annotated[int, Field(ge=1, le=100_000, description="Ranges of tokens that the rows are read by.")] = 32
+    parallel: Annotated[int, Field(ge=1, le=32, description="Ranges that are read at the same time.")] = 4
+    fetch: Annotated[int, Field(ge=10, le=100_000, description="Rows of one page of an answer.")] = 5000
+
+
+class HttpPages(StepConfig):
+    """How one page of a web service's answer leads to the next."""
+
+    by: Annotated[
+        Literal["link", "next", "cursor", "number", "offset"],
+        Field(
+            description="link: the header Link with rel=next; next: an address in the answer; cursor: a word of the "
+            "answer that is sent back; number, offset: a parameter that counts pages or rows, until a page is empty."
+        ),
+    ]
+    field: Annotated[
+        str | None,
+        Field(min_length=1, description="Where the answer has it, as paging.next.", examples=["paging.next"]),
+    ] = None
+    param: Annotated[str | None, Field(min_length=1, description="The parameter. Default: cursor, page or offset.")] = (
+        None
+    )
+    first: Annotated[int | None, Field(ge=0, description="The first page's number. Default: 1, of offset 0.")] = None
+    size: Annotated[int | None, Field(ge=1, description="Rows of a page; sent as size_param.")] = None
+    size_param: Annotated[str | None, Field(min_length=1, examples=["limit"])] = None
+    at_most: Annotated[int, Field(ge=1, description="More pages than this are a fault.")] = 100_000
+
+    @model_validator(mode="after")
+    def _fits(self) -> HttpPages:
+        if (self.by in ("next", "cursor")) != (self.field is not None):
+            raise ValueError("field goes with by: next and by: cursor, which need it")
+        if self.param and self.by in ("link", "next"):
+            raise ValueError(f"param does not go with by: {self.by}")
+        if self.first is not None and self.by not in ("number", "offset"):
+            raise ValueError(f"first does not go with by: {self.by}")
+        if self.size_param and self.size is None:
+            raise ValueError("size_param needs size")
+        return self
+
+
+class HttpRows(StepConfig):
+    """Rows of a web service that answers in JSON, page by page."""
+
+    records: Annotated[
+        str | None,
+        Field(
+            min_length=1, description="Where an answer has its list of rows, as data.items. Default: it is the list."
+        ),
+    ] = None
+    pages: Annotated[HttpPages | None, Field(description="How to come to the next page. Default: there is one.")] = None
+    headers: Annotated[
+        dict[str, str], Field(description="Headers of each request; who asks is said by a connection.")
+    ] = {}
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> HttpRows:
+        secret = [name for name in self.headers if name.lower() in ("authorization", "cookie", "x-api-key")]
+        if secret:
+            raise ValueError(f"{secret[0]} must not stand in a pipeline; give it by a connection")
         return self
