@@ -234,3 +234,19 @@ def test_building_a_dag_is_quick():
     for _ in range(5):
         dag_from_yaml(BRACELET)
     assert (time.perf_counter() - started) / 5 < 0.1
+
+
+def test_a_continuous_schedule_runs_once_at_a_time(tmp_path: Path):
+    text = 'dag_id: a\nschedule: "@continuous"\nstart_date: 2026-01-01\ntasks:\n  - {id: t}\n'
+    dag = dag_from_yaml(text, folder=tmp_path)
+    assert dag.max_active_runs == 1
+
+
+def test_timetables_take_lists_of_dates_and_months(tmp_path: Path):
+    events = "{uses: airflow.timetables.events.EventsTimetable, with: {event_dates: [2026-01-31, 2026-02-28]}}"
+    dag = dag_from_yaml(f"dag_id: a\nschedule: {events}\ntasks:\n  - {{id: t}}\n", folder=tmp_path)
+    data = DagSerialization.to_dict(dag)["dag"]["timetable"]["__var"]
+    assert data["event_dates"] == ["2026-01-31T00:00:00+00:00", "2026-02-28T00:00:00+00:00"]
+    months = "{uses: airflow.timetables.trigger.DeltaTriggerTimetable, with: {delta: P1M}}"
+    dag = dag_from_yaml(f"dag_id: a\nschedule: {months}\ntasks:\n  - {{id: t}}\n", folder=tmp_path)
+    assert DagSerialization.to_dict(dag)["dag"]["timetable"]["__var"]["delta"] == {"months": 1}

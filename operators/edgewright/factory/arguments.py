@@ -14,6 +14,9 @@ from edgewright.errors import ConfigError
 from edgewright.spec.arguments import Invalid, duration, moment
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
+_CALENDAR = re.compile(
+    r"P(?=\d|T)(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?\Z"
+)
 
 
 def dotted(path: str, where: str) -> Any:
@@ -39,6 +42,8 @@ def coerced(target: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(reader: Callable[[Any], Any] | None, value: Any) -> Any:
+    if reader is not None and isinstance(value, list):
+        return [_read(reader, item) for item in value]
     if reader is None or not isinstance(value, str):
         return value
     try:
@@ -61,9 +66,22 @@ def _readers(target: Any) -> dict[str, Callable[[Any], Any]]:
             found[name] = _pendulum if "DateTime" in words else moment
         elif "date" in words:
             found[name] = datetime.date.fromisoformat
-        elif words & {"timedelta", "Duration"}:
-            found[name] = duration
+        elif words & {"timedelta", "Duration", "relativedelta"}:
+            found[name] = _calendar if "relativedelta" in words else duration
     return found
+
+
+def _calendar(value: str) -> Any:
+    """Read a duration, also one of months and years, which have no fixed length."""
+    try:
+        return duration(value)
+    except Invalid:
+        if (match := _CALENDAR.match(value)) is None:
+            raise
+    from dateutil.relativedelta import relativedelta  # type: ignore[import-untyped]
+
+    names = ("years", "months", "weeks", "days", "hours", "minutes", "seconds")
+    return relativedelta(**{name: int(number or 0) for name, number in zip(names, match.groups(), strict=True)})
 
 
 def _pendulum(value: Any) -> Any:

@@ -17,12 +17,11 @@ from edgewright.operators import steps as step_operators
 from edgewright.operators.base import PipelineSource, StepOperator
 from edgewright.operators.compat import mapped_group, without_params
 from edgewright.operators.mapping import LABEL, Items, ItemsOperator, uses_item
+from edgewright.spec.airflow_rules import ITEMS_SUFFIX
 from edgewright.spec.arguments import STEP_DEFAULTS
 from edgewright.spec.markers import encode
 from edgewright.spec.pipeline import ForEach, Group, Pipeline, Task, iter_references
 
-#: What the id of the task ends with that lists the items of another one.
-ITEMS_SUFFIX = "__items"
 CALLBACKS = (
     "on_execute_callback", "on_failure_callback", "on_success_callback", "on_retry_callback", "on_skipped_callback",
 )  # fmt: skip

@@ -102,6 +102,9 @@ def _check_needs(
                 faults.add(place, f"{name} is no setup task", allowed="a task with setup: true", code="value")
             elif own.startswith(f"{found}."):
                 faults.add(place, f"{name} is the group that it is in", allowed="a task beside it", code="cycle")
+            elif found.startswith(f"{own}.") and own in scopes.groups:
+                message = f"{name} is in the group that would wait for it"
+                faults.add(place, message, allowed="a task outside of the group", code="cycle")
 
 
 def _unknown_task(name: str, path: Path, scopes: Scopes, scope: str | None, faults: Faults) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.errors import ConfigError, Fault, SpecError
+from edgewright.spec.airflow_rules import check_rules, is_continuous
 from edgewright.spec.arguments import DAG_ARGUMENTS, REFUSED_DAG_ARGUMENTS, read_arguments
 from edgewright.spec.code import check_operator
 from edgewright.spec.compose import KEYS, Composed, compose
 from edgewright.spec.documents import documents
 from edgewright.spec.faults import Faults
+from edgewright.spec.faults import Path as Place
 from edgewright.spec.graph import order_tasks
 from edgewright.spec.groups import Entries
 from edgewright.spec.nodes import read
@@ -20,6 +22,7 @@ from edgewright.spec.params import read_params
 from edgewright.spec.pipeline import Group, Pipeline, Task
 from edgewright.spec.profiles import read_profiles
 from edgewright.spec.schedule import read_schedule
+from edgewright.spec.signatures import check_arguments
 from edgewright.spec.tasks import TaskReader
 from edgewright.spec.triggers import read_triggers
 from edgewright.spec.values import Values
@@ -186,24 +189,30 @@ def _read_document(composed: Composed, text: str, file: Path, faults: Faults, *,
     params = read_params(document.get("params"), ("params",), faults)
     profiles = read_profiles(document.get("profiles"), faults)
     values = Values(file.parent, set(params), faults)
-    tasks, groups = _read_tasks(document, values, params, profiles, faults, thorough=thorough)
+    tasks, groups, places = _read_tasks(document, values, params, profiles, faults, thorough=thorough)
     dag_id = document.get("dag_id")
-    return Pipeline(
+    schedule = _read_schedule(document.get("schedule"), file, faults, thorough=thorough)
+    arguments = read_arguments(known, DAG_ARGUMENTS, (), faults)
+    if is_continuous(schedule):
+        arguments.setdefault("max_active_runs", 1)  # Airflow's default of 16 is refused
+    pipeline = Pipeline(
         dag_id=dag_id if isinstance(dag_id, str) else "",
         file=file,
         text=text,
         digest=composed.digest,
-        schedule=_read_schedule(document.get("schedule"), file, faults),
+        schedule=schedule,
         params=params,
         tasks=tuple(tasks),
         groups=tuple(groups),
-        arguments=read_arguments(known, DAG_ARGUMENTS, (), faults),
+        arguments=arguments,
         triggers=read_triggers(document.get("triggers"), faults),
         profiles=profiles,
         notify=read_notify(document.get("notify"), values, faults, thorough=thorough),
         environment=composed.environment,
         inherited=composed.inherited,
     )
+    check_rules(pipeline, places, faults)
+    return pipeline
 
 
 def _check_head(document: dict[str, Any], faults: Faults) -> None:
@@ -227,11 +236,14 @@ def _check_keys(document: dict[str, Any], faults: Faults) -> None:
             faults.unknown_key((key,), [*_OWN, *KEYS, *DAG_ARGUMENTS])
 
 
-def _read_schedule(value: Any, file: Path, faults: Faults) -> Any:
+def _read_schedule(value: Any, file: Path, faults: Faults, *, thorough: bool) -> Any:
     schedule = read_schedule(value, ("schedule",), faults)
     for place, part in ((("schedule",), schedule), (("schedule", "time"), _time_of(schedule))):
         if isinstance(part, dict) and isinstance(part.get("uses"), str):
             check_operator(part["uses"], file.parent, (*place, "uses"), faults)
+            if thorough:
+                given = part.get("with") or {}
+                check_arguments(part["uses"], given, file.parent, (*place, "with") if given else place, faults)
     return schedule
 
 
@@ -247,7 +259,8 @@ def _read_tasks(
     faults: Faults,
     *,
     thorough: bool,
-) -> tuple[list[Task], list[Group]]:
+) -> tuple[list[Task], list[Group], dict[str, Place]]:
+    """Return the tasks, the groups, and where each of them stands."""
     entries = document.get("tasks")
     if not isinstance(entries, list) or not entries:
         place = ("tasks",) if "tasks" in document else ()
@@ -257,8 +270,9 @@ def _read_tasks(
             allowed="a list of {id: ..., uses: ..., with: ...}",
             code="missing-key",
         )
-        return [], []
+        return [], [], {}
     reader = TaskReader(document, params, profiles, values, faults, thorough=thorough)
     found = Entries(reader, values, params, faults)
     found.read(entries, ("tasks",))
-    return order_tasks(found.tasks, found.groups, found.needs, values.references, faults)
+    places = {task.id: path for path, task in found.tasks}
+    return *order_tasks(found.tasks, found.groups, found.needs, values.references, faults), places

@@ -1,8 +1,8 @@
 """A pipeline as a hand-written Dag: what the YAML stands for, to read or to go on from.
 
 The module belongs beside the pipeline's folder. Texts are templates in a hand-written Dag, so what only looks like one
-is wrapped in ``literal()``. Times and durations that an operator of Airflow itself takes stay texts: which argument
-wants which type is known only where its provider is installed.
+is wrapped in ``literal()``. A text that may be a time or a duration passes ``coerced()``: which argument of an operator
+or a timetable wants which type is known only where its provider is installed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from edgewright.spec.arguments import STEP_DEFAULTS
+from edgewright.spec.arguments import STEP_DEFAULTS, Invalid, duration, moment
 from edgewright.spec.pipeline import Constant, Pipeline, Reference, Task, Template, iter_references
 from edgewright.spec.render_limits import left_out, refuse_mapping
 
@@ -24,6 +24,7 @@ _TAKEN = (
     "datetime", "STEP", "DAG", "Param", "Asset", "AssetAlias", "AssetAll", "AssetAny", "AssetOrTimeSchedule",
     "CronTriggerTimetable", "literal", "task",
 )  # fmt: skip
+_CALENDAR = re.compile(r"P(\d+[YMWD])+(T(\d+[HMS])+)?")
 #: What Airflow would render, or read as the name of a template file.
 _LOOKS_RENDERED = re.compile(r"\{[{%#]|\.(sh|bash|sql)$")
 
@@ -147,8 +148,16 @@ class _Module:
             if isinstance(time, str):
                 timetable = f"{self._name('airflow.sdk.CronTriggerTimetable')}({time!r}, timezone='UTC')"
             return f"{self._name('airflow.sdk.AssetOrTimeSchedule')}(timetable={timetable}, assets={assets})"
-        values = ", ".join(f"{key}={self._plain(value)}" for key, value in (schedule.get("with") or {}).items())
-        return f"{self._name(schedule['uses'])}({values})"
+        name, given = self._name(schedule["uses"]), schedule.get("with") or {}
+        values = [f"{key}={self._plain(value)}" for key, value in given.items() if not _may_be_time(value)]
+        return f"{name}({', '.join([*values, *self._times(name, given)])})"
+
+    def _times(self, name: str, given: Mapping[str, Any]) -> list[str]:
+        """Return the arguments that may be times or durations, as whatever the class that takes them wants."""
+        times = {key: value for key, value in given.items() if _may_be_time(value)}
+        if not times:
+            return []
+        return [f"**{self._name('edgewright.factory.arguments.coerced')}({name}, {self._plain(times)})"]
 
     def _condition(self, value: Any) -> str:
         """Return when assets start a Dag."""
@@ -181,7 +190,10 @@ class _Module:
             return self._handler(task)
         operator = self._name(operator_path(task) or _EMPTY)
         lines = [f"{self.variables[task.id]} = {operator}(", f"    task_id={task.id!r},"]
-        lines += [f"    {key}={self._value(value, step=task.is_step)}," for key, value in task.config.items()]
+        times = {} if task.is_step else {key: value for key, value in task.config.items() if _may_be_time(value)}
+        rest = {key: value for key, value in task.config.items() if key not in times}
+        lines += [f"    {key}={self._value(value, step=task.is_step)}," for key, value in rest.items()]
+        lines += [f"    {line}," for line in self._times(operator, times)]
         given = task.arguments
         if task.is_step and not STEP_DEFAULTS.keys() & given.keys():
             lines.append("    **STEP,")
@@ -247,6 +259,21 @@ class _Module:
         if isinstance(value, (list, tuple)):
             return "[" + ", ".join(self._plain(item) for item in value) + "]"
         return repr(value)
+
+
+def _may_be_time(value: Any) -> bool:
+    """Whether a value is text that reads as a time or a duration, or a list of such texts."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(item, str) and _may_be_time(item) for item in value)
+    if not isinstance(value, str):
+        return False
+    for reader in (duration, moment):
+        try:
+            reader(value)
+        except Invalid:
+            continue
+        return True
+    return _CALENDAR.fullmatch(value) is not None
 
 
 def _is_read_as_more(value: Any, *, step: bool) -> bool:

@@ -112,6 +112,10 @@ def _timetable(value: dict[str, Any], path: Path, faults: Faults) -> dict[str, A
     if not isinstance(arguments, dict):
         faults.add((*path, "with"), "must be a mapping of arguments", code="type")
         return None
+    if uses.rpartition(".")[2] == "AssetOrTimeSchedule":
+        faults.add((*path, "uses"), "a timetable that takes objects cannot be written like this",
+                   allowed="{assets: [...], time: ...}", code="schedule")  # fmt: skip
+        return None
     return {"uses": uses, "with": arguments}
 
 

@@ -12,7 +12,7 @@ from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.handlers import read_handler
 from edgewright.spec.pipeline import Task
 from edgewright.spec.programs import PROGRAM_FIELDS, check_program
-from edgewright.spec.signatures import check_arguments
+from edgewright.spec.signatures import check_task_operator
 from edgewright.spec.step_config import check_with, known_names
 from edgewright.spec.steps import STEPS
 from edgewright.spec.templates import Templates
@@ -181,7 +181,7 @@ class TaskReader:
         elif uses is not None:
             self._check_misplaced(config, place)
             if self._thorough:
-                check_arguments(uses, config, self._values.folder, place if "with" in entry else path, self._faults)
+                check_task_operator(uses, config, self._values.folder, path, self._faults)
         return config
 
     def _known_names(self) -> list[dict[str, Any]]:
