@@ -84,6 +84,20 @@ def test_a_pass_that_dies_between_start_and_mark_starts_nothing_twice(store: Art
     assert sorted(runs.confs) == [f"event__t-0-{n}" for n in range(5)]
 
 
+def test_of_two_passes_that_die_at_once_each_starts_what_it_claimed(store: ArtifactStore) -> None:
+    log = fill(store, 4)
+    batches = [batch for number in range(1, 5) if (batch := log.read(number))]
+    # one saw three batches, the other four, as two schedulers may; the first had three before the other looked
+    log.write_claim("event__one", [1, 2, 3])
+    log.write_claim("event__other", [1, 2, 3, 4])
+    log.claim(batches[:3], "event__one")
+    log.claim(batches, "event__other")
+    runs = FakeRuns()
+    assert dispatcher(store, runs, cooldown=1).start() == ["event__one", "event__other"]
+    numbers = [store.read_json(claim)["numbers"] for claim in claims(runs).values()]
+    assert numbers == [[1, 2, 3], [4]]
+
+
 def test_what_waits_for_the_cooldown_starts_together(store: ArtifactStore) -> None:
     fill(store, 1)
     runs = FakeRuns()

@@ -133,9 +133,9 @@ class Dispatcher:
             run_id = self.log.claimed_by(batch)
             if run_id is not None:
                 # a pass before this one died between claim and mark: the same run, with the same batches
-                numbers = self.log.claimed_numbers(run_id) or [batch.number]
-                begun.update(numbers)
-                yield run_id, [found for n in numbers if (found := self.log.read(n)) is not None]
+                mine = self._claimed_for(run_id) or [batch]
+                begun.update(found.number for found in mine)
+                yield run_id, mine
                 continue
             if group and not self._fits(group, batch):
                 yield from self._claimed(group)
@@ -143,6 +143,11 @@ class Dispatcher:
             group.append(batch)
         if group:
             yield from self._claimed(group)
+
+    def _claimed_for(self, run_id: str) -> list[Batch]:
+        """Return the batches of a run; of those that it was meant for, another pass may have been first with some."""
+        found = (self.log.read(number) for number in self.log.claimed_numbers(run_id))
+        return [batch for batch in found if batch is not None and self.log.claimed_by(batch) == run_id]
 
     def _fits(self, group: list[Batch], batch: Batch) -> bool:
         return bool(self.rules.cooldown) and sum(b.messages for b in [*group, batch]) <= self.rules.together
