@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+TEST_PROCESSES ?= 2
 
 .PHONY: images tools cluster cluster-down test-kubernetes demo test test-all lint format lock clean docs dev-servers help
 
@@ -30,7 +31,7 @@ demo: $(VENV)/.installed  ## run the heart-disease pipeline through a real Airfl
 	@$(BIN)/edgewright demo
 
 test: $(VENV)/.installed-dev  ## all tests that every push runs
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadgroup
 
 test-all: $(VENV)/.installed-dev  ## and the long ones
 	$(BIN)/python -m pytest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.mlflow_server import MlflowServer
@@ -11,6 +12,18 @@ from support.mlflow_server import mlflow_server as run_mlflow_server
 from support.servers import cassandra, kafka, mosquitto, postgres, s3_server, schema_registry
 
 __all__ = ["cassandra", "kafka", "mlflow_server", "mosquitto", "postgres", "s3_server", "schema_registry"]
+
+HERE = Path(__file__).parent
+#: Rooms whose files share servers that take long to start.
+ONE_PROCESS = ("cli", "stack", "streams")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests of one file, or of one room with servers of its own, run in one process of ``pytest -n``."""
+    for item in items:
+        place = item.path.relative_to(HERE)
+        group = place.parts[0] if place.parts[0] in ONE_PROCESS else place.as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)
