@@ -83,7 +83,7 @@ def replies(kafka: KafkaServer, count: int) -> list[dict[str, Any]]:
 def test_messages_become_runs_that_train_on_them(
     api: httpx.Client, kafka: KafkaServer, stack: Stack, log: BatchLog
 ) -> None:
-    send(kafka, [*MESSAGES[:40], "{no JSON"])
+    send(kafka, [*MESSAGES[:40], "{no JSON", MESSAGES[40].replace('"age": ', '"age": 9')])
     wait_for(lambda: messages_done(log) == 40, 240, f"batches are {states(log)}")
     wait_for(lambda: set(runs(api).values()) == {"success"}, 60, "a run has not ended well")
     found = runs(api)
@@ -115,9 +115,10 @@ def test_batches_wait_while_the_pipeline_is_paused(
 def test_the_command_shows_them(stack: Stack, log: BatchLog) -> None:
     shown = json.loads(stack.run("events", "list", DAG, "--json").stdout)["batches"]
     assert {row["state"] for row in shown if row["messages"]} == {"done"}
-    assert sum(row["rejected"] for row in shown) == 1
-    name = next(row["name"] for row in shown if row["rejected"])
-    assert "no JSON" in stack.run("events", "show", DAG, name).stdout
+    assert sum(row["rejected"] for row in shown) == 2
+    told = [stack.run("events", "show", DAG, row["name"]).stdout for row in shown if row["rejected"]]
+    assert "no JSON" in "".join(told)
+    assert "it does not fit: age: fails in_range(18, 110)" in "".join(told)
 
 
 @pytest.mark.slow
@@ -139,3 +140,57 @@ def test_a_file_that_lands_in_a_folder_starts_a_run(api: httpx.Client, stack: St
     assert run["dag_run_id"].startswith("event__new.csv-")
     result = store.read_json(f"runs/inbox/{run['dag_run_id']}/data/result.json")
     assert result["metrics"]["rows"] == 3
+
+
+PULLING = """
+dag_id: pulling
+schedule: null
+tasks:
+  - id: data
+    uses: ingest
+    with: {source: "kafka://pulled", since_last_run: true}
+  - id: check
+    uses: transform
+    with: {data: {$x: data}, entry: check.py:check}
+"""
+CHECK = """
+from pathlib import Path
+
+def check(frame):
+    assert not Path("FAIL").exists(), "told to fail"
+    return frame
+"""
+
+
+@pytest.mark.slow
+def test_runs_pull_what_came_since_the_last_one_that_ended_well(
+    api: httpx.Client, stack: Stack, kafka: KafkaServer
+) -> None:
+    fail = stack.home.parent / "fail"
+    (stack.dags / "pulling").mkdir()
+    (stack.dags / "pulling" / "check.py").write_text(CHECK.replace("FAIL", str(fail)))
+    (stack.dags / "pulling" / "pipeline.yaml").write_text(PULLING)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer.produce("pulled", b'{"n": 1}')
+    producer.produce("pulled", b'{"n": 2}')
+    assert producer.flush(20) == 0
+    wait_for(lambda: api.get("/api/v2/dags/pulling").is_success, 90, "the Dag is not there")
+    store = ArtifactStore(stack.home / "store")
+
+    def messages(run_id: str) -> int:
+        return int(store.read_json(f"runs/pulling/{run_id}/data/result.json")["metrics"]["messages"])
+
+    fail.touch()
+    assert stack.trigger("--run-id", "one", dag_id="pulling", check=False)["state"] == "failed"
+    fail.unlink()
+    producer.produce("pulled", b'{"n": 3}')
+    assert producer.flush(20) == 0
+    assert stack.trigger("--run-id", "two", dag_id="pulling")["state"] == "success"
+    assert (messages("one"), messages("two")) == (2, 3)
+    log = BatchLog(store, "pulling", "pull-pulled")
+    assert set(states(log)) == {"done"}
+    # the others are skipped with their task
+    stack.trigger("--run-id", "three", dag_id="pulling")
+    result = store.read_json("runs/pulling/three/data/result.json")
+    assert result["state"] == "skipped"
+    assert "no new messages in pulled" in result["error"]["message"]

@@ -48,7 +48,9 @@ def companion_of(pipeline: Pipeline) -> DAG | None:
         doc_md=f"Starts a run of `{pipeline.dag_id}` for each batch of events. Pause that Dag, not this one: while it "
         "is paused, batches wait.",
     ) as dag:
-        StartRunsOperator(task_id="start", pipeline=pipeline.dag_id, sources=_sources(pipeline), **_RETRIES)
+        StartRunsOperator(
+            task_id="start", pipeline=pipeline.dag_id, sources=_sources(pipeline), folder=pipeline.folder, **_RETRIES
+        )
     dag.fileloc = str(pipeline.file)
     return dag
 
@@ -91,6 +93,8 @@ def _sources(pipeline: Pipeline) -> list[dict[str, Any]]:
                 "together": model.batch.max_messages if is_kafka else 100_000,  # type: ignore[attr-defined]
                 "reply": model.reply,
                 "connection": model.connection if is_kafka else "kafka_default",
+                "schema": model.schema_ if is_kafka else None,  # type: ignore[attr-defined]
+                "dead_letters": model.dead_letters if is_kafka else None,  # type: ignore[attr-defined]
             }
         )
     return found

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseHook, BaseOperator
-from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 
 from edgewright.artifacts import ArtifactStore
+from edgewright.errors import EdgewrightError
 from edgewright.installation import Installation
 from edgewright.operators.base import batch_of
 from edgewright.operators.compat import start_run
 from edgewright.steps.contract import StepRequest
+from edgewright.streams.batches import Batch, BatchLog
 from edgewright.streams.pulls import show_progress
 
 log = logging.getLogger("edgewright.operators")
@@ -55,15 +58,20 @@ class StartRunsOperator(BaseOperator):
 
     Args:
         pipeline: Its ``dag_id``.
-        sources: For each event source ``{source, cooldown, strict, together, reply, connection}``.
+        sources: For each event source ``{source, cooldown, strict, together, reply, connection, schema,
+            dead_letters}``.
+        folder: The pipeline's folder, where schemas are.
     """
 
     ui_color = "#fdf3d7"
 
-    def __init__(self, *, pipeline: str, sources: list[dict[str, Any]], **kwargs: Any) -> None:
+    def __init__(
+        self, *, pipeline: str, sources: list[dict[str, Any]], folder: Path | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.sources = sources
+        self._folder = folder
 
     @classmethod
     def get_serialized_fields(cls) -> frozenset[str]:
@@ -78,22 +86,46 @@ class StartRunsOperator(BaseOperator):
         store = ArtifactStore(Installation.load().store)
         paused = bool(context["ti"].get_dag(self.pipeline).is_paused)
         started = settled = 0
+        faults: list[EdgewrightError] = []
         for source in self.sources:
             rules = Rules(source["source"], source["cooldown"], source["strict"], source["together"])
 
             def ended(run_id: str, success: bool, source: dict[str, Any] = source) -> None:
                 _reply(store, self.pipeline, run_id, source, success=success)
 
-            dispatcher = Dispatcher(store, self.pipeline, rules, _Runs(self.pipeline, context["ti"]), ended)
+            runs_of = _Runs(self.pipeline, context["ti"])
+            dispatcher = Dispatcher(store, self.pipeline, rules, runs_of, ended, self._checks(source))
             settled += dispatcher.settle()
             if paused:
                 log.info("%s is paused: its batches wait", self.pipeline)
                 continue
-            runs = dispatcher.start()
+            try:
+                runs = dispatcher.start()
+            except EdgewrightError as error:  # a schema that is broken must not keep other sources from starting
+                faults.append(error)
+                continue
             started += len(runs)
             for run_id in runs:
                 log.info("started %s", run_id)
+        if faults:
+            raise AirflowException("; ".join(f"{type(error).__name__}: {error}" for error in faults))
         return {"started": started, "settled": settled}
+
+    def _checks(self, source: Mapping[str, Any]) -> Callable[[BatchLog, Batch], Batch]:
+        """Return what looks at a source's batches before a run gets them."""
+        if not source.get("schema") or self._folder is None:
+            return lambda log, batch: batch
+        from edgewright.steps.message_schema import MessageSchema
+
+        def send(entries: Sequence[Mapping[str, Any]]) -> None:
+            if source.get("dead_letters"):
+                from edgewright.streams.dead_letters import send_dead
+                from edgewright.streams.kafka import producer
+
+                settings = BaseHook.get_connection(source["connection"]).extra_dejson
+                send_dead(producer(settings), source["dead_letters"], entries)
+
+        return MessageSchema(source["schema"], self._folder, send)
 
 
 class SettleOperator(BaseOperator):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from edgewright.spec.arguments import Invalid, duration
+from edgewright.spec.code import EntryPoints
 from edgewright.spec.faults import Faults, listing
 from edgewright.spec.step_config import check_model
-from edgewright.spec.steps.base import Start, StepConfig
+from edgewright.spec.steps.base import EntryPoint, Start, StepConfig
 
 TOPIC_PATTERN = r"^([A-Za-z0-9._-]{1,249}|\^.+)$"
 
@@ -95,6 +97,13 @@ class KafkaTrigger(Trigger):
         "kafka_default"
     )
     format: Annotated[Literal["json", "text", "bytes"], Field(description="What a message holds.")] = "json"
+    schema_: Annotated[
+        EntryPoint | None,
+        Field(
+            alias="schema",
+            description="pandera schema, such as schema.py:Bracelet; messages that do not fit go to the dead letters.",
+        ),
+    ] = None
     key: Annotated[
         str | None, Field(min_length=1, description="Field by which messages of a batch are the same; the last counts.")
     ] = None
@@ -111,8 +120,9 @@ class KafkaTrigger(Trigger):
     def _fits_together(self) -> KafkaTrigger:
         if self.per_message and "batch" in self.model_fields_set:
             raise ValueError("per_message and batch exclude each other")
-        if self.format in ("text", "bytes") and self.key:
-            raise ValueError(f"key needs messages with fields, not format: {self.format}")
+        given = "key" if self.key else "schema" if self.schema_ else None
+        if self.format in ("text", "bytes") and given:
+            raise ValueError(f"{given} needs messages with fields, not format: {self.format}")
         for name in ("reply", "dead_letters"):
             topic = getattr(self, name)
             if topic is not None and (topic.startswith("^") or topic in self.topics):
@@ -180,8 +190,14 @@ def source_id(kind: str, config: Mapping[str, Any]) -> str:
     return f"{kind}-{slug or 'any'}"
 
 
-def read_triggers(value: Any, faults: Faults) -> tuple[dict[str, Any], ...]:
-    """Return the event sources, after noting what is wrong with them."""
+def read_triggers(value: Any, faults: Faults, folder: FilePath | None = None) -> tuple[dict[str, Any], ...]:
+    """Return the event sources, after noting what is wrong with them.
+
+    Args:
+        value: What the document says.
+        faults: Where faults are noted.
+        folder: The pipeline's folder, where a schema must be.
+    """
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -199,6 +215,8 @@ def read_triggers(value: Any, faults: Faults) -> tuple[dict[str, Any], ...]:
             continue
         before = len(faults.found)
         check_model(TRIGGERS[kind], config, (*place, kind), faults)
+        if folder is not None and len(faults.found) == before and isinstance(config.get("schema"), str):
+            EntryPoints(folder, faults).check(config["schema"], (*place, kind, "schema"))
         if len(faults.found) == before and (first := seen.setdefault(source_id(kind, config), index)) != index:
             faults.add(
                 place,

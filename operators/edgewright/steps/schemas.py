@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import pyarrow as pa
 
 from edgewright.errors import DataError, UserCodeError
 from edgewright.steps.code import load_entry, user_code
-from edgewright.steps.context import StepContext
 from edgewright.steps.rules import Repeated
 
 if TYPE_CHECKING:
@@ -24,16 +24,16 @@ class UserSchema:
 
     Args:
         entry: Where it is.
-        context: The step, for the pipeline's folder.
+        folder: The pipeline's folder.
         names: The dataset's columns.
 
     Raises:
         UserCodeError: it is not there, raises, or is no schema.
     """
 
-    def __init__(self, entry: str, context: StepContext, names: list[str]) -> None:
+    def __init__(self, entry: str, folder: Path, names: list[str]) -> None:
         self.entry = entry
-        self._folder = context.source_folder
+        self._folder = folder
         with user_code(self._folder, entry), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             found: Any = load_entry(self._folder, entry)
@@ -58,26 +58,39 @@ class UserSchema:
             DataError: the frame as a whole does not fit: a column is missing or has another type.
             UserCodeError: a check of the schema raises.
         """
-        found = self._failures(frame.reset_index(drop=True))
+        found = self.failures(frame.reset_index(drop=True))
         for repeated in self._unique:
             text = f"{', '.join(repeated.names)}: occurs before"
             found += [(row, text) for row in np.flatnonzero(repeated.rows(batch)).tolist()]
         return found
 
-    def _failures(self, frame: pd.DataFrame) -> list[tuple[int, str]]:
+    @property
+    def columns(self) -> list[str]:
+        """The columns that it names; those that it names by a pattern are not among them."""
+        return [name for name, column in self._schema.columns.items() if not column.regex]
+
+    def failures(self, frame: pd.DataFrame) -> list[tuple[int, str]]:
+        """Return ``(row position, reason)`` for what the schema refuses, but for what occurs twice.
+
+        Raises:
+            DataError: the frame as a whole does not fit.
+            UserCodeError: a check of the schema raises.
+        """
         from pandera.errors import SchemaErrors
 
         with user_code(self._folder, self.entry):
             try:
                 self._schema.validate(frame, lazy=True)
             except SchemaErrors as error:
-                cases, raised = error.failure_cases.to_dict("records"), _raised(error)
+                cases = error.failure_cases.to_dict("records")
+                coerced = {case["column"] for case in cases if str(case["check"]).startswith("coerce_dtype")}
+                raised = _raised(error, coerced)
             else:
                 return []
-        coerced = {case["column"] for case in cases if str(case["check"]).startswith("coerce_dtype")}
-        cases = [case for case in cases if not (_is_type(case) and case["column"] in coerced)]
+        # what cannot be converted is of another type, and no check can be asked about it
+        cases = [case for case in cases if case["column"] not in coerced or not (_is_type(case) or _is_raised(case))]
         whole = [case for case in cases if case["index"] is None or case["index"] != case["index"] or _is_type(case)]
-        faults = list(dict.fromkeys(_whole_frame(case) for case in whole if "Error(" not in str(case["failure_case"])))
+        faults = list(dict.fromkeys(_whole_frame(case) for case in whole if not _is_raised(case)))
         if faults:
             raise DataError(
                 f"the data do not fit {self.entry}: {'; '.join(faults)}",
@@ -105,15 +118,21 @@ def _without_uniqueness(schema: Any) -> Any:
     return schema
 
 
-def _raised(error: Any) -> str:
-    """Return what a check raised, if one did."""
+def _raised(error: Any, coerced: set[str]) -> str:
+    """Return what a check raised, if one did that was asked about values of the right type."""
     for fault in error.schema_errors:
+        if getattr(fault.schema, "name", None) in coerced:
+            continue
         reason = getattr(fault, "reason_code", None)
         if getattr(reason, "name", "") == "CHECK_ERROR":
             cases = fault.failure_cases
             what = cases if isinstance(cases, str) else cases.iloc[0]["failure_case"]
             return f"{getattr(fault.check, 'name', None) or fault.check}: {what}"
     return ""
+
+
+def _is_raised(case: dict[str, Any]) -> bool:
+    return "Error(" in str(case["failure_case"])
 
 
 def _is_type(case: dict[str, Any]) -> bool:

@@ -70,7 +70,7 @@ def run(config: ValidateConfig, context: StepContext) -> StepOutput:
     names = [column["name"] for column in dataset.columns]
     checkers: list[ColumnChecks | UserSchema] = [ColumnChecks(config, dataset)]
     if config.schema_:
-        checkers.append(UserSchema(config.schema_, context, names))
+        checkers.append(UserSchema(config.schema_, context.source_folder, names))
     if config.leakage:
         refuse_leaks(dataset)
     found = Found()

@@ -5,7 +5,8 @@ source of one pipeline::
 
     events/<dag_id>/<source>/data/<name>.jsonl        payloads, keys, headers, offsets: one message a line
     events/<dag_id>/<source>/dead/<name>.jsonl        messages that could not be read, each with the reason
-    events/<dag_id>/<source>/batches/<...>/<n>.json   manifest of batch n: written last, once, and never changed
+    events/<dag_id>/<source>/batches/<...>/<n>.json   manifest of batch n: written last, and once; a schema may part
+                                                      the messages that it refuses before a run has the batch
     events/<dag_id>/<source>/<mark>/<...>/<n>.json    what happened to it: claimed, dispatched, done, failed, waiting
     events/<dag_id>/<source>/runs/<run_id>.json       which batches a run was started with
 
@@ -168,6 +169,13 @@ class BatchLog:
         if not made.messages:
             self.mark("dispatched", number, {"run_id": None, "reason": "no message could be read"})
         return made
+
+    def replace(self, batch: Batch) -> Batch:
+        """Write a batch anew whose messages were looked at: fewer of them, the same number, name and positions."""
+        self.store.write_json(self.key("batches", batch.number), asdict(batch))
+        if not batch.messages:
+            self.mark("dispatched", batch.number, {"run_id": None, "reason": "no message is valid"})
+        return batch
 
     # -- what happens to batches -------------------------------------------------------------------------------
 

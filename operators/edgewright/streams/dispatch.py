@@ -58,6 +58,7 @@ class Dispatcher:
         rules: How they start runs.
         runs: What starts them.
         ended: Called for each run that was found to have ended: run id, whether it ended well, its batches.
+        prepare: Looks at a batch before a run gets it; one that has no message any more starts none.
     """
 
     def __init__(
@@ -67,9 +68,11 @@ class Dispatcher:
         rules: Rules,
         runs: Runs,
         ended: Callable[[str, bool], None] = lambda run_id, success: None,
+        prepare: Callable[[BatchLog, Batch], Batch] = lambda log, batch: batch,
     ) -> None:
         self.log = BatchLog(store, dag_id, rules.source)
         self.rules = rules
+        self._prepare = prepare
         self._runs = runs
         self._ended = ended
 
@@ -137,10 +140,13 @@ class Dispatcher:
                 begun.update(found.number for found in mine)
                 yield run_id, mine
                 continue
-            if group and not self._fits(group, batch):
+            prepared = self._prepare(self.log, batch)
+            if not prepared.messages:
+                continue
+            if group and not self._fits(group, prepared):
                 yield from self._claimed(group)
                 group = []
-            group.append(batch)
+            group.append(prepared)
         if group:
             yield from self._claimed(group)
 

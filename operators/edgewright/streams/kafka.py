@@ -28,9 +28,10 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from edgewright.errors import ConfigError
+from edgewright.errors import ConfigError, Unavailable
 from edgewright.spec.triggers import KafkaTrigger, seconds
 from edgewright.streams.batches import Batch, BatchLog, Positions
+from edgewright.streams.dead_letters import send_dead
 from edgewright.streams.messages import Decoder, Received, dead_entry
 
 log = logging.getLogger("edgewright.streams")
@@ -341,17 +342,12 @@ class KafkaSource:
         """Send what cannot be read to its topic, before the batch is stored: at least once."""
         if not dead or self.config.dead_letters is None:
             return
-        failed: list[str] = []
         if self._producer is None:
             self._producer = producer(self._settings)
-        for message in dead:
-            headers = {"reason": message.reason, "place": message.place, "offset": str(message.offset)}
-            self._producer.produce(
-                self.config.dead_letters, message.payload, headers=headers,
-                on_delivery=lambda error, _: failed.append(error.str()) if error is not None else None,
-            )  # fmt: skip
-        if self._producer.flush(_TIMEOUT) or failed:
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT, f"dead letters: {failed[0] if failed else 'late'}"))
+        try:
+            send_dead(self._producer, self.config.dead_letters, [dead_entry(message) for message in dead], _TIMEOUT)
+        except Unavailable as error:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT, error.message)) from error
 
 
 def open_source(config: KafkaTrigger, settings: Mapping[str, Any], batches: BatchLog) -> KafkaSource:
