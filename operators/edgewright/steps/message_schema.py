@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -62,13 +63,10 @@ class MessageSchema:
 
     def refused(self, values: list[dict[str, Any]]) -> dict[int, str]:
         """Return the reasons of those messages that do not fit, by their place."""
-        import pandas as pd
-
         if self._schema is None:
-            from edgewright.steps.schemas import UserSchema
-
-            self._schema = UserSchema(self.entry, self._folder, [])
-        frame = pd.DataFrame.from_records(values)
+            # only where there is something to look at: whoever reads a pipeline imports neither pandera nor pandas
+            self._schema = importlib.import_module("edgewright.steps.schemas").UserSchema(self.entry, self._folder, [])
+        frame = importlib.import_module("pandas").DataFrame.from_records(values)
         for name in self._schema.columns:
             if name not in frame:
                 frame[name] = None  # what a message lacks is missing, as in ingest
