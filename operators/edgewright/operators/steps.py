@@ -30,6 +30,7 @@ class IngestOperator(StepOperator):
         sql: Of a database, which rows: ``{"table": "vitals.day", "watermark": "updated_at"}`` or ``{"query": ...}``.
         cassandra: Of a table of Cassandra, how it is read: ``{"parts": 64}``.
         http: Of a web service that answers in JSON: ``{"records": "items", "pages": {"by": "link"}}``.
+        images: Of a folder of images, how they become rows: ``{"size": [28, 28], "labels": "folders"}``.
         format: ``auto``, ``csv``, ``parquet`` or ``jsonl``.
         compression: ``auto``, ``none`` or ``gzip``.
         label: Column that is to be predicted.
@@ -59,6 +60,7 @@ class IngestOperator(StepOperator):
         sql: Any = UNSET,
         cassandra: Any = UNSET,
         http: Any = UNSET,
+        images: Any = UNSET,
         format: Any = UNSET,  # noqa: A002
         compression: Any = UNSET,
         label: Any = UNSET,
@@ -85,6 +87,7 @@ class IngestOperator(StepOperator):
             sql=sql,
             cassandra=cassandra,
             http=http,
+            images=images,
             format=format,
             compression=compression,
             label=label,

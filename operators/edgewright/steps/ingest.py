@@ -66,6 +66,8 @@ def _ingest(config: IngestConfig, events: Events, context: StepContext) -> StepO
     writer = DatasetWriter(folder, table.columns, config.label, source)
     repeated = _second_pass(spool, splitter, holdout, writer, (0 if events.pulled else from_source, rows), context)
     manifest = writer.close()
+    for name, data in table.attachments.items():
+        (folder / name).write_bytes(data)
     _check_minimum(manifest, config)
     _check_parts(manifest, config, skip=bool(events.own))
     notes = _notes(table, rows, events, repeated, manifest)

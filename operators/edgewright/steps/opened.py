@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from edgewright.errors import DataError
 from edgewright.spec.steps.ingest import IngestConfig
@@ -43,27 +44,39 @@ def open_source(address: str, config: IngestConfig, context: StepContext, name: 
 
 def _rows(config: IngestConfig, context: StepContext) -> Opener:
     increments = Increments(config, context) if config.sql and config.sql.watermark else None
-    gathered, where, about = _incremental(config, context, increments) if increments else _whole(config, context)
+    found = _incremental(config, context, increments) if increments else _whole(config, context)
+    gathered, where = found.gathered, found.shown
     if not gathered.segments:
         raise DataError("there is no row", where=where, hint="look at the query; or let the run wait until there are")
 
     def table(how: IngestConfig, types: dict[str, str] | None) -> Table:
-        return SegmentTable(gathered.segments, gathered.names, where, how, types, about)
+        rows = SegmentTable(gathered.segments, gathered.names, where, how, types, found.about)
+        rows.attachments = found.attachments
+        return rows
 
     return table
 
 
-def _whole(config: IngestConfig, context: StepContext) -> tuple[Gathered, str, dict[str, object]]:
+@dataclass
+class _Found:
+    """What was read of a source, how messages name it, what the manifest says of it, and files beside its rows."""
+
+    gathered: Gathered
+    shown: str
+    about: dict[str, object]
+    attachments: dict[str, bytes] = field(default_factory=dict)
+
+
+def _whole(config: IngestConfig, context: StepContext) -> _Found:
     source = retried(lambda: _source(config, context), context)
     try:
-        return gather(source, config, context), source.shown, source.describe()
+        gathered = gather(source, config, context)
+        return _Found(gathered, source.shown, source.describe(), source.attachments())
     finally:
         source.close()
 
 
-def _incremental(
-    config: IngestConfig, context: StepContext, increments: Increments
-) -> tuple[Gathered, str, dict[str, object]]:
+def _incremental(config: IngestConfig, context: StepContext, increments: Increments) -> _Found:
     """Read what is new, add it to what earlier runs read, and return all."""
     from edgewright.steps.row_source_sql import SqlSource
 
@@ -78,7 +91,7 @@ def _incremental(
     rows = sum(segment.rows for segment in new.segments)
     context.note("%s new rows above %s = %s", f"{rows:,}", config.sql and config.sql.watermark, before)
     mark = {"column": config.sql and config.sql.watermark, "value": str(increments.highest)}
-    return increments.rows(), source.shown, {"watermark": mark, "increments": increments.count}
+    return _Found(increments.rows(), source.shown, {"watermark": mark, "increments": increments.count})
 
 
 def _source(config: IngestConfig, context: StepContext) -> RowSource:
@@ -92,6 +105,10 @@ def _source(config: IngestConfig, context: StepContext) -> RowSource:
         from edgewright.steps.row_source_cassandra import CassandraSource
 
         return CassandraSource(config)
+    if kind == "images":
+        from edgewright.steps.row_source_images import ImageSource
+
+        return ImageSource(config, context)
     from edgewright.steps.row_source_http import HttpSource
 
     return HttpSource(config, context)

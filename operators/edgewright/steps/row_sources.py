@@ -86,6 +86,10 @@ class RowSource(ABC):
         """Return what the manifest says of the source beside its address."""
         return {}
 
+    def attachments(self) -> dict[str, bytes]:
+        """Return files that lie beside the dataset's rows, by name."""
+        return {}
+
     def close(self) -> None:  # noqa: B027 - nor this
         """Let go of connections."""
 

@@ -32,6 +32,10 @@ LATER = (408, 425, 429)
 
 def state(config: IngestConfig, context: StepContext) -> dict[str, Any] | None:
     """Return what identifies the sources' contents; ``None`` if one of them cannot be identified without reading it."""
+    if config.kind == "images":
+        from edgewright.steps.row_source_images import folder_state
+
+        return folder_state(config, context)
     if config.gives_rows:
         return None  # what a database holds is not known before it was read
     found: dict[str, Any] = {}
@@ -88,6 +92,19 @@ def local_path(address: str, context: StepContext) -> Path | None:
         return None
     if path.is_dir():
         raise DataError("this is a folder, not a file", where=address)
+    return path
+
+
+def local_folder(address: str, context: StepContext) -> Path:
+    """Return the path of a folder on this machine.
+
+    Raises:
+        DataError: there is no such folder.
+        ConfigError: a relative path leads out of the pipeline's folder.
+    """
+    path = Path(unquote(urlparse(address).path)) if address.startswith("file://") else context.path(address)
+    if not path.is_dir():
+        raise DataError("no such folder", where=address)
     return path
 
 

@@ -50,6 +50,7 @@ class Table:
         bad_count: How many there were.
         size: Bytes of the file.
         done: Bytes of the file that were read so far.
+        attachments: Files that will lie beside the dataset's rows, by name.
     """
 
     format = ""
@@ -66,6 +67,7 @@ class Table:
         self.bad_count = 0
         self.size = path.stat().st_size
         self.done = 0
+        self.attachments: dict[str, bytes] = {}
         self._widened: dict[str, str] = {}
 
     def describe(self) -> dict[str, Any]:

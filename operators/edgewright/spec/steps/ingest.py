@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from edgewright.spec.steps.base import Fraction, Start, StepConfig
-from edgewright.spec.steps.row_sources import SQL_SCHEMES, CassandraRows, HttpRows, SqlRows, is_sql, scheme_of
+from edgewright.spec.steps.row_sources import (
+    SQL_SCHEMES,
+    CassandraRows,
+    HttpRows,
+    ImageRows,
+    SqlRows,
+    is_sql,
+    scheme_of,
+)
 
 _WITH_PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*:[^/?#@]*@")
 
@@ -103,6 +111,9 @@ class IngestConfig(StepConfig):
     http: Annotated[
         HttpRows | None, Field(description="Of a web service that answers in JSON: where its rows and pages are.")
     ] = None
+    images: Annotated[
+        ImageRows | None, Field(description="Of a folder of images: how they become rows, and where their labels are.")
+    ] = None
     format: Literal["auto", "csv", "parquet", "jsonl"] = "auto"
     compression: Literal["auto", "none", "gzip"] = "auto"
     label: Annotated[str | None, Field(description="Column that is to be predicted.")] = None
@@ -178,12 +189,14 @@ class IngestConfig(StepConfig):
         return self
 
     @property
-    def kind(self) -> Literal["file", "sql", "cassandra", "http"]:
+    def kind(self) -> Literal["file", "sql", "cassandra", "http", "images"]:
         """What the source is."""
         if is_sql(self.source):
             return "sql"
         if scheme_of(self.source) == "cassandra":
             return "cassandra"
+        if self.images is not None:
+            return "images"
         return "http" if self.http is not None else "file"
 
     @property
@@ -196,14 +209,18 @@ class IngestConfig(StepConfig):
         belong = {
             "sql": f"the address of a database ({', '.join(SQL_SCHEMES)})",
             "cassandra": "cassandra://HOST/KEYSPACE.TABLE", "http": "an address of http:// or https://",
+            "images": "a folder of the pipeline's folder or of file://",
         }  # fmt: skip
         fits = {"sql": self.kind == "sql", "cassandra": self.kind == "cassandra",
-                "http": scheme_of(self.source) in ("http", "https")}  # fmt: skip
+                "http": scheme_of(self.source) in ("http", "https"),
+                "images": scheme_of(self.source) in ("", "file")}  # fmt: skip
         for key, with_what in belong.items():
             if getattr(self, key) is not None and not fits[key]:
                 raise ValueError(f"{key} goes with {with_what}, not with this source")
         if self.kind == "sql" and self.sql is None:
             raise ValueError("a database needs sql: {table: ...} or sql: {query: ...}")
+        if self.images is not None and (self.images.labels == "none") != (self.label is None):
+            raise ValueError("images with labels need label: the name of their column; labels: none needs none")
         if self.holdout and (is_sql(self.holdout) or scheme_of(self.holdout) == "cassandra"):
             raise ValueError("the holdout must be a file; split: divides the rows of a database")
         if self.gives_rows:

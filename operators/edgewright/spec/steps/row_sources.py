@@ -126,3 +126,42 @@ class HttpRows(StepConfig):
         if secret:
             raise ValueError(f"{secret[0]} must not stand in a pipeline; give it by a connection")
         return self
+
+
+#: More values of one image than this have no place in a table.
+MOST_PIXELS = 16_384
+
+
+class ImageRows(StepConfig):
+    """How images of a folder become rows: one column a pixel (and colour)."""
+
+    size: Annotated[
+        list[Annotated[int, Field(ge=1)]],
+        Field(
+            min_length=2,
+            max_length=2,
+            description="Width and height that every image is resized to.",
+            examples=[[28, 28]],
+        ),
+    ]
+    color: Annotated[Literal["gray", "rgb"], Field(description="One value a pixel, or three.")] = "gray"
+    labels: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="folders: the folder that an image lies in; none; or a CSV of the pipeline's folder with the "
+            "columns file and that of label:.",
+            examples=["folders", "labels.csv"],
+        ),
+    ] = "folders"
+    scale: Annotated[
+        Literal["0..1", "-1..1", "0..255"], Field(description="The range that a pixel's values are brought to.")
+    ] = "0..1"
+    parallel: Annotated[int, Field(ge=1, le=32, description="Images that are read at the same time.")] = 2
+
+    @model_validator(mode="after")
+    def _small_enough(self) -> ImageRows:
+        values = self.size[0] * self.size[1] * (3 if self.color == "rgb" else 1)
+        if values > MOST_PIXELS:
+            raise ValueError(f"{values:,} values an image are more than the {MOST_PIXELS:,} that a table takes")
+        return self
