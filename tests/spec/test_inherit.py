@@ -195,3 +195,18 @@ def test_a_constant_is_never_looked_into(dags: Path) -> None:
         dags / "p.yaml",
     )
     assert pipeline.task("e").config["bash_command"].value == {"$env": "B"}
+
+
+def test_what_folders_say_of_with_is_merged_one_level_deep(dags: Path) -> None:
+    write(dags / "defaults.yaml", "step_defaults: {ingest: {retries: 4, with: {label: z, minimum: {rows: 3}}}}\n")
+    write(dags / "team/defaults.yaml", "step_defaults:\n  ingest: {with: {minimum: {per_class: 1}}}\n")
+    file = write(dags / "team/heart/pipeline.yaml", "dag_id: heart\nstep_defaults: {ingest: {retries: 1}}\n"
+                 "tasks:\n  - {id: data, uses: ingest, with: {source: 's3://x/a.csv'}}\n")  # fmt: skip
+    task = load_pipeline(file).task("data")
+    assert task.arguments["retries"] == 1
+    assert task.config == {"label": "z", "minimum": {"per_class": 1}, "source": "s3://x/a.csv"}
+    write(dags / "team/defaults.yaml", "step_defaults:\n  ingest: {with: {minmum: {per_class: 1}}}\n")
+    with pytest.raises(SpecError) as caught:
+        load_pipeline(file)
+    (fault,) = caught.value.faults
+    assert (Path(fault.file).parent.name, fault.line, fault.column) == ("team", 2, 19)

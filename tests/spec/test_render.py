@@ -214,3 +214,13 @@ def test_python_gives_every_name_once_and_keeps_literals() -> None:
         "outlets=[Asset('s3://bucket')]",
     ):
         assert part in text
+
+
+def test_page_says_who_is_told_what() -> None:
+    notify = ({"email": {"to": "a@b.c"}}, {"uses": "package.Teams", "with": {"x": 1}, "when": ["publish", "success"]})
+    assert "- Tells: email (failure, gate), Teams (publish, success)\n" in page(replace(PIPELINE, notify=notify))
+
+
+def test_a_duration_is_never_rounded_to_nothing() -> None:
+    task = Task("only", None, arguments={"retry_delay": datetime.timedelta(seconds=0.5)})
+    assert "retry_delay: PT1S" in airflow_yaml(replace(PIPELINE, tasks=(task,)))

@@ -7,6 +7,7 @@ import functools
 import importlib.machinery
 import importlib.util
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -91,12 +92,22 @@ def _bound(node: Any) -> list[str]:
     return [name for child in inner if isinstance(child, ast.stmt) for name in _bound(child)]
 
 
-def check_operator(uses: str, folder: FilePath, path: Path, faults: Faults) -> None:
+def check_operator(uses: str, folder: FilePath, path: Path, faults: Faults, *, code: str = "unknown-operator") -> None:
     """Note a fault if a dotted path names nothing that could be imported."""
     problem = _operator_problem(uses, str(folder))
     if problem is not None:
         message, allowed, suggestion = problem
-        faults.add(path, message, allowed=allowed, suggestion=suggestion, code="unknown-operator")
+        faults.add(path, message, allowed=allowed, suggestion=suggestion, code=code)
+
+
+def check_callbacks(arguments: Mapping[str, Any], folder: FilePath, path: Path, faults: Faults) -> None:
+    """Note functions that are to be called when something happens and do not exist."""
+    for name, value in arguments.items():
+        if not (name.startswith("on_") and name.endswith("_callback")):
+            continue
+        for index, function in enumerate(value if isinstance(value, list) else [value]):
+            place = (*path, name, index) if isinstance(value, list) else (*path, name)
+            check_operator(function, folder, place, faults, code="missing-entry")
 
 
 Problem = tuple[str, str | None, str | None]

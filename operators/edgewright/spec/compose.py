@@ -151,11 +151,25 @@ class _Composer:
                 item = {"default": item}
                 self._faults.redirects[key, name, "default"] = Origin(faults, (*place, name))
             if key != "task_defaults" and isinstance(before, dict) and isinstance(item, dict):
-                present[name] = {**before, **item}
-                for inner in item:
-                    self._faults.redirects.setdefault((key, name, inner), Origin(faults, (*place, name, inner)))
+                present[name] = self._joined(before, item, (key, name), (*place, name), faults)
             else:
                 self._put((key, name), item, (*place, name), faults)
+
+    def _joined(
+        self, before: dict[str, Any], item: dict[str, Any], target: Path, place: Path, faults: Faults
+    ) -> dict[str, Any]:
+        """Return two entries of one name as one: ``with`` one level deep, everything else as a whole."""
+        whole = dict(before)
+        for inner, value in item.items():
+            if inner == "with" and isinstance(value, dict) and isinstance(before.get(inner), dict):
+                whole[inner] = {**before[inner], **value}
+                for name in value:
+                    self._faults.redirects[*target, inner, name] = Origin(faults, (*place, inner, name))
+            else:
+                whole[inner] = value
+                self._faults.forget((*target, inner))
+                self._faults.redirects[*target, inner] = Origin(faults, (*place, inner))
+        return whole
 
     # -- environments ----------------------------------------------------------------------------------------------
 

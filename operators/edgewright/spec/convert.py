@@ -376,7 +376,9 @@ class _Dag:
             try:
                 parse_pipeline(text, self.folder / self.name / "pipeline.yaml", thorough=True)
             except SpecError as error:
-                refused = error.faults
+                refused = [fault for fault in error.faults if not _is_callback(fault)]
+                if not refused:
+                    return text
                 for fault in refused:
                     self._take_out(fault.path, fault.message + (f"; {fault.allowed}" if fault.allowed else ""))
             else:
@@ -442,6 +444,11 @@ def _named(value: Any, key: str) -> dict[str, Mapped]:
         return {str(name): entry for name, entry in value.items() if isinstance(entry, Mapped)}
     entries = [entry for entry in normal(value) if isinstance(entry, Mapped)]
     return {str(entry.get(key)): entry.without(key) for entry in entries}
+
+
+def _is_callback(fault: Fault) -> bool:
+    """Whether a function was not found that is called when something happens: it may lie where the Dags will."""
+    return fault.code == "missing-entry" and "_callback" in fault.path
 
 
 def _comment(loss: Loss, indent: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from edgewright.errors import ConfigError, Fault, SpecError
 from edgewright.spec.airflow_rules import check_rules, is_continuous
 from edgewright.spec.arguments import DAG_ARGUMENTS, REFUSED_DAG_ARGUMENTS, read_arguments
-from edgewright.spec.code import check_operator
+from edgewright.spec.code import check_callbacks, check_operator
 from edgewright.spec.compose import KEYS, Composed, compose
 from edgewright.spec.documents import documents
 from edgewright.spec.faults import Faults
@@ -193,6 +193,8 @@ def _read_document(composed: Composed, text: str, file: Path, faults: Faults, *,
     dag_id = document.get("dag_id")
     schedule = _read_schedule(document.get("schedule"), file, faults, thorough=thorough)
     arguments = read_arguments(known, DAG_ARGUMENTS, (), faults)
+    if thorough:
+        check_callbacks(arguments, file.parent, (), faults)
     if is_continuous(schedule):
         arguments.setdefault("max_active_runs", 1)  # Airflow's default of 16 is refused
     pipeline = Pipeline(

@@ -100,9 +100,21 @@ def _check_entry(entry: Any, path: Path, values: Values, faults: Faults, *, thor
     if not isinstance(entry.get("with", {}), dict):
         faults.add((*path, "with"), "must be a mapping of arguments", code="type")
         return False
+    _check_literal(entry.get("with", {}), (*path, "with"), faults)
     if thorough:
         check_arguments(entry["uses"], entry.get("with", {}), values.folder, (*path, "with"), faults)
     return True
+
+
+def _check_literal(value: Any, path: Path, faults: Faults) -> None:
+    """Note markers: a notifier gets its arguments as they stand, and renders those of its own that are templates."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        if isinstance(key, str) and key.startswith("$"):
+            faults.add((*path, key), f"{key} is no marker here", allowed="text; a notifier renders templates by itself",
+                       code="marker", key=True)  # fmt: skip
+        else:
+            _check_literal(item, (*path, key), faults)
 
 
 def _check_moments(value: Any, path: Path, faults: Faults) -> None:

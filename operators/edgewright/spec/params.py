@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -98,6 +97,8 @@ def _fragment(fragment: dict[str, Any], path: Path, faults: Faults) -> dict[str,
                 code="value",
             )
     _check_texts(fragment, path, faults)
+    if len(faults.found) == before:
+        _check_possible(fragment, path, faults)
     if len(faults.found) == before and not _DEEP.isdisjoint(fragment):
         _check_deep(fragment, path, faults)
     if len(faults.found) == before and "default" in fragment and (problem := misfit(fragment["default"], fragment)):
@@ -153,6 +154,19 @@ def _check_texts(fragment: dict[str, Any], path: Path, faults: Faults) -> None:
         )
 
 
+_PAIRS = (("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems"))
+
+
+def _check_possible(fragment: dict[str, Any], path: Path, faults: Faults) -> None:
+    """Note limits that no value can keep."""
+    if fragment.get("type") == []:
+        faults.add((*path, "type"), "there is no type", allowed=f"types are: {listing(_TYPES)}", code="value")
+    for low, high in _PAIRS:
+        if low in fragment and high in fragment and fragment[low] > fragment[high]:
+            faults.add((*path, high), f"no value fits: {low} is {fragment[low]!r}", allowed=f"at least {low}",
+                       code="combination")  # fmt: skip
+
+
 def _is(value: Any, kind: str) -> bool:
     if kind == "null":
         return value is None
@@ -189,9 +203,15 @@ _LIMITS: tuple[tuple[str, Callable[[float, float], bool], str], ...] = (
     ("maximum", operator.le, "at most"),
     ("exclusiveMinimum", operator.gt, "more than"),
     ("exclusiveMaximum", operator.lt, "less than"),
-    ("multipleOf", lambda value, step: step == 0 or math.isclose(math.remainder(value, step), 0, abs_tol=1e-9),
-     "a multiple of"),
+    ("multipleOf", lambda value, step: step == 0 or _is_multiple(value, step), "a multiple of"),
 )  # fmt: skip
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    """Whether a number is a multiple of another one as Airflow's server works it out: 0.3 is none of 0.1."""
+    if isinstance(step, float) or isinstance(value, float):
+        return (value / step).is_integer()
+    return value % step == 0
 
 
 def _number_misfit(value: float, schema: Mapping[str, Any]) -> str | None:
@@ -210,22 +230,46 @@ def _length_misfit(value: str | list[Any], schema: Mapping[str, Any]) -> str | N
     return None
 
 
-_READERS: dict[str, Callable[[str], Any]] = {
-    "date": datetime.date.fromisoformat,
-    "date-time": datetime.datetime.fromisoformat,
-    "time": datetime.time.fromisoformat,
+def _matching(pattern: str) -> Callable[[str], Any]:
+    """Return a reader of texts that match a pattern as a whole."""
+    compiled = re.compile(pattern)
+
+    def read(text: str) -> None:
+        if compiled.fullmatch(text) is None:
+            raise ValueError(text)
+
+    return read
+
+
+_N = r"\d+([.,]\d+)?"
+#: What each format is, as Airflow's server takes it (jsonschema's format checkers), with an example of it.
+_READERS: dict[str, tuple[tuple[Callable[[str], Any], ...], str]] = {
+    "date": ((_matching(r"\d{4}-\d\d-\d\d"), datetime.date.fromisoformat), "2026-01-31"),
+    "date-time": (
+        (
+            _matching(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"),
+            lambda text: datetime.datetime.fromisoformat(text[:19]),
+        ),
+        "2026-01-31T06:00:00+01:00",
+    ),
+    "time": ((_matching(r"\d\d:\d\d:\d\d"), datetime.time.fromisoformat), "06:00:00"),
+    "duration": (
+        (_matching(rf"[-+]?P(?=.)({_N}Y)?({_N}M)?({_N}W)?({_N}D)?(T(?=\d)({_N}H)?({_N}M)?({_N}S)?)?"),),
+        "PT5M",
+    ),
+    "email": ((_matching(r".*@.*"),), "name@example.org"),
 }
 
 
 def _text_misfit(value: str, schema: Mapping[str, Any]) -> str | None:
     if "pattern" in schema and not re.search(schema["pattern"], value):
         return f"{value!r} does not match {schema['pattern']!r}"
-    reader = _READERS.get(schema.get("format", ""))
-    if reader is not None:
-        try:
+    readers, example = _READERS.get(schema.get("format", ""), ((), ""))
+    try:
+        for reader in readers:
             reader(value)
-        except ValueError:
-            return f"{value!r} is no {schema['format']}"
+    except ValueError:
+        return f"{value!r} is no {schema['format']} such as {example}"
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from edgewright.spec.arguments import STEP_DEFAULTS
 from edgewright.spec.layout import reduced
 from edgewright.spec.markers import encode
+from edgewright.spec.notify import DEFAULT_MOMENTS, NOTICES
 from edgewright.spec.pipeline import Group, Pipeline, Task, iter_references
 from edgewright.spec.render_limits import left_out, refuse_mapping
 from edgewright.spec.render_python import operator_path, python
@@ -122,9 +124,9 @@ def _airflow_task(task: Task) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return an argument as YAML has it: durations as ISO 8601, dates as text."""
+    """Return an argument as YAML has it: durations as ISO 8601, which Airflow reads in whole seconds; dates as text."""
     if isinstance(value, datetime.timedelta):
-        return f"PT{int(value.total_seconds())}S"
+        return f"PT{math.ceil(value.total_seconds())}S"
     if isinstance(value, (datetime.datetime, datetime.date)):
         return value.isoformat()
     if isinstance(value, Mapping):
@@ -142,12 +144,12 @@ def page(pipeline: Pipeline) -> str:
     lines = [f"# {pipeline.dag_id}", ""]
     if pipeline.arguments.get("description"):
         lines += [str(pipeline.arguments["description"]), ""]
-    lines += [f"- Starts: {starts(pipeline)}", f"- File: `{pipeline.file.name}` in `{pipeline.folder.name}/`"]
+    lines += [f"- Starts: {starts(pipeline)}", f"- File: `{pipeline.file.name}` in `{pipeline.folder.resolve().name}/`"]
     for label, values in (("Owner", pipeline.arguments.get("owner")), ("Tags", pipeline.arguments.get("tags"))):
         if values:
             lines.append(f"- {label}: {values if isinstance(values, str) else ', '.join(map(str, values))}")
     if pipeline.notify:
-        lines.append(f"- Tells: {', '.join(kind for entry in pipeline.notify for kind in entry)}")
+        lines.append(f"- Tells: {', '.join(map(_tells, pipeline.notify))}")
     lines += ["", "```mermaid", mermaid(pipeline).rstrip(), "```", "", *_params(pipeline), "## Tasks", ""]
     lines += ["| task | uses | after | what it does |", "|---|---|---|---|"]
     for task in pipeline.tasks:
@@ -159,6 +161,13 @@ def page(pipeline: Pipeline) -> str:
     gates = [(task.id, m, limit) for task in pipeline.tasks for m, limit in (task.config.get("gates") or {}).items()]
     lines += [f"- `{task}`: {metric} {limit}" for task, metric, limit in gates] or ["None."]
     return "\n".join(lines) + "\n"
+
+
+def _tells(entry: Mapping[str, Any]) -> str:
+    """Return in words who is told what by one entry of ``notify:``."""
+    way = str(entry["uses"]).rpartition(".")[2] if "uses" in entry else next(kind for kind in NOTICES if kind in entry)
+    moments = entry.get("when") or DEFAULT_MOMENTS
+    return f"{way} ({moments if isinstance(moments, str) else ', '.join(moments)})"
 
 
 def starts(pipeline: Pipeline) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from edgewright.spec.arguments import REFUSED_ARGUMENTS, STEP_ARGUMENTS, TASK_ARGUMENTS, read_arguments
-from edgewright.spec.code import EntryPoints, check_operator, locate
+from edgewright.spec.code import EntryPoints, check_callbacks, check_operator, locate
 from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.handlers import read_handler
 from edgewright.spec.pipeline import Task
@@ -249,7 +249,10 @@ class TaskReader:
                                  code="unsupported", key=True)  # fmt: skip
             else:
                 self._faults.unknown_key((*path, name), [*_OWN, *table])
-        return read_arguments(values, table, path, self._faults)
+        found = read_arguments(values, table, path, self._faults)
+        if self._thorough:
+            check_callbacks(found, self._values.folder, path, self._faults)
+        return found
 
     def _profile(self, profile: Any, path: Path) -> tuple[str | None, str | None]:
         """Return where the task runs, and where it would rather run."""
