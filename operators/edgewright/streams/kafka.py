@@ -126,6 +126,7 @@ class KafkaSource:
         return {
             "group.id": self.group, "session.timeout.ms": 15000, "heartbeat.interval.ms": 3000,
             "topic.metadata.refresh.interval.ms": 10000,
+            "log_level": 2,  # while a broker is away librdkafka writes many lines a second; we say it once
             **client_settings(self._settings, consumer=True),
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
