@@ -57,7 +57,7 @@ IMAGES := step-cpu step-gpu serving edge mlflow airflow
 images:  ## build the images with Docker (IMAGES="serving edge" builds some)
 	for image in $(IMAGES); do docker build -f images/Dockerfile --target $$image -t edgewright/$$image:0.1.0 . || exit 1; done
 
-tools:  ## build Helm and Docker Compose from their Go modules, for the tests of the chart and the compose file
+tools:  ## build Helm, Docker Compose and an OCI registry from their Go modules, for the tests that need them
 	tests/kubernetes/tools.sh $(HOME)/.cache/edgewright/tools
 
 lint: $(VENV)/.installed-dev  ## style, types, import contracts, generated files

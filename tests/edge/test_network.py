@@ -14,7 +14,7 @@ from support.edge import Bundles
 from edgewright.cli.dev.s3 import S3Server
 from edgewright.edge.node import Node
 from edgewright.edge.shelf import Shelf
-from edgewright.edge.sources import Source
+from edgewright.edge.sources import Folder
 from edgewright.edge.updates import Updater, Wanted
 
 
@@ -78,7 +78,7 @@ def test_a_line_that_is_cut_leaves_the_node_as_it_was(bundles: Bundles, tmp_path
     store.mkdir("edge-line")
     store.put_file(str(bundles.write(tmp_path / "made", 1)), "edge-line/pump-1-onnx.tar")
     shelf = Shelf(tmp_path / "home")
-    node = Node("n1", shelf, Updater(shelf, Source("s3://edge-line"), Wanted("onnx", key=bundles.public)))
+    node = Node("n1", shelf, Updater(shelf, Folder("s3://edge-line"), Wanted("onnx", key=bundles.public)))
     assert node.update(), node.problem
     store.put_file(str(bundles.write(tmp_path / "made", 2)), "edge-line/pump-2-onnx.tar")
     line.cut_after = 4000  # lists come through, bundles do not

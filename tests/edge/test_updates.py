@@ -17,7 +17,7 @@ from support.edge import ROW, Bundles
 
 from edgewright.edge.node import FAILURES, Node
 from edgewright.edge.shelf import Shelf
-from edgewright.edge.sources import Source
+from edgewright.edge.sources import Folder, open_source
 from edgewright.edge.updates import Updater, Wanted
 from edgewright.errors import ConfigError, DamagedArtifact, DeployRejected, StoreError, SystemFault, Unavailable
 
@@ -27,7 +27,7 @@ BODY = json.dumps({"dataframe_records": [ROW]}).encode()
 def node_of(home: Path, source: Path, bundles: Bundles | None = None, **wanted: Any) -> Node:
     key = bundles.public if bundles else None
     shelf = Shelf(home)
-    return Node("n1", shelf, Updater(shelf, Source(str(source)), Wanted("onnx", key=key, **wanted)))
+    return Node("n1", shelf, Updater(shelf, Folder(str(source)), Wanted("onnx", key=key, **wanted)))
 
 
 def version(node: Node) -> int | None:
@@ -100,7 +100,7 @@ def test_nothing_is_taken_that_does_not_prove_itself(bundles: Bundles, tmp_path:
 def test_a_bundle_for_another_target_is_refused(bundles: Bundles, tmp_path: Path) -> None:
     bundles.write(tmp_path / "offered", 1, called="pump-1-onnx-int8.tar")
     shelf = Shelf(tmp_path / "home")
-    updater = Updater(shelf, Source(str(tmp_path / "offered")), Wanted("onnx-int8", key=bundles.public))
+    updater = Updater(shelf, Folder(str(tmp_path / "offered")), Wanted("onnx-int8", key=bundles.public))
     with pytest.raises(DamagedArtifact, match="is pump version 1 for onnx, not what its name says"):
         updater.update()
 
@@ -125,7 +125,7 @@ def test_several_models_need_a_choice(bundles: Bundles, tmp_path: Path) -> None:
     bundles.write(offered, 1, name="fan")
     shelf = Shelf(tmp_path / "home")
     with pytest.raises(ConfigError, match="several models are offered: fan, pump"):
-        Updater(shelf, Source(str(offered)), Wanted("onnx")).update()
+        Updater(shelf, Folder(str(offered)), Wanted("onnx")).update()
     node = node_of(tmp_path / "home", offered, bundles, name="fan")
     assert node.update()
     assert node.describe()["model"]["name"] == "fan"
@@ -195,10 +195,10 @@ def test_a_full_disk_leaves_everything_as_it_was(bundles: Bundles, tmp_path: Pat
         import resource, signal
         from pathlib import Path
         from edgewright.edge.shelf import Shelf
-        from edgewright.edge.sources import Source
+        from edgewright.edge.sources import Folder
         from edgewright.edge.updates import Updater, Wanted
         from edgewright.errors import StoreError
-        updater = Updater(Shelf(Path({str(tmp_path / "home")!r})), Source({str(offered)!r}), Wanted("onnx"))
+        updater = Updater(Shelf(Path({str(tmp_path / "home")!r})), Folder({str(offered)!r}), Wanted("onnx"))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         try:
@@ -217,12 +217,12 @@ def test_a_full_disk_leaves_everything_as_it_was(bundles: Bundles, tmp_path: Pat
 
 
 def test_a_place_that_is_no_source_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no source yet"):
-        Source("oci://registry/models")
+    with pytest.raises(ConfigError, match="not an address of OCI artifacts"):
+        open_source("oci://registry")
     with pytest.raises(Unavailable, match="the source is not there"):
-        Source(str(tmp_path / "none")).offers("onnx")
+        Folder(str(tmp_path / "none")).offers("onnx")
     with pytest.raises(ConfigError, match="cannot be used"):
-        Source("nonsense://x")
+        Folder("nonsense://x")
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot be written"):
         Shelf(tmp_path / "file" / "home")
@@ -241,4 +241,4 @@ def test_a_bundle_without_a_self_test_is_refused(bundles: Bundles, tmp_path: Pat
     write_archive(folder, tmp_path / "offered/pump-1-onnx.tar")
     shelf = Shelf(tmp_path / "home")
     with pytest.raises(DeployRejected, match="no self-test"):
-        Updater(shelf, Source(str(tmp_path / "offered")), Wanted("onnx")).update()
+        Updater(shelf, Folder(str(tmp_path / "offered")), Wanted("onnx")).update()

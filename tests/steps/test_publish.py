@@ -103,7 +103,7 @@ def test_a_published_version_is_offered_to_nodes(
 ) -> None:
     from edgewright.edge.node import Node
     from edgewright.edge.shelf import Shelf
-    from edgewright.edge.sources import Source
+    from edgewright.edge.sources import Folder
     from edgewright.edge.updates import Updater, Wanted
 
     pytest.importorskip("model_signing")
@@ -128,12 +128,31 @@ def test_a_published_version_is_offered_to_nodes(
     publish(place, made, "run-3", name="offered", bundle=bundle)  # nothing new to register, but to offer
     assert path.exists()
     shelf = Shelf(tmp_path / "home")
-    node = Node("n1", shelf, Updater(shelf, Source(str(offered)), Wanted("onnx-int8", key=public)))
+    node = Node("n1", shelf, Updater(shelf, Folder(str(offered)), Wanted("onnx-int8", key=public)))
     assert node.update(), node.problem
     body = json.dumps({"dataframe_records": [{"a": 2.0, "b": 1.0, "c": 0.0}]}).encode()
     answer = node.predict(body, "application/json").body
     assert answer["predictions"] == [1]
     assert answer["model"] == {"name": "offered", "version": "1", "variant": "onnx-int8"}
+
+
+def test_a_published_version_is_offered_as_an_oci_artifact(
+    place: Workplace, made: dict[str, StepResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgewright.bundles.oci import open_artifacts
+
+    monkeypatch.delenv("AIRFLOW_CONN_HARBOR", raising=False)
+    with pytest.raises(ConfigError, match="no connection 'harbor'"):
+        publish(place, made, name="artifact", bundle={"to": "oci://127.0.0.1:1/edge", "connection": "harbor"})
+    assert Registry(place.tracking_uri).champion("artifact") is None
+    bundle = {"to": f"oci-layout://{tmp_path}/layout"}
+    result = publish(place, made, name="artifact", bundle=bundle)
+    assert result.tags["bundle.onnx-int8"] == f"oci-layout://{tmp_path}/layout:artifact-1-onnx-int8"
+    layout = open_artifacts(bundle["to"])
+    assert layout.tags() == ["artifact-1-onnx", "artifact-1-onnx-int8"]
+    before = layout.digest("artifact-1-onnx-int8")
+    publish(place, made, "run-2", name="artifact", bundle=bundle)
+    assert layout.digest("artifact-1-onnx-int8") == before
 
 
 def test_the_self_test_has_rows_of_the_test_part_that_a_service_takes(

@@ -19,7 +19,9 @@ def command() -> None:
 
 
 @command.command("run")
-@click.option("--source", required=True, help="Where bundles are offered: a folder, or s3://BUCKET/PREFIX.")
+@click.option(
+    "--source", required=True, help="Where bundles are offered: a folder, s3://BUCKET/PREFIX or oci://HOST/REPOSITORY."
+)
 @click.option("--target", required=True, help="What this node can run, such as onnx-int8.")
 @click.option("--model", help="Registered name; needed where several models are offered.")
 @click.option(

@@ -20,7 +20,7 @@ from edgewright.edge.messages import Line, Reports
 from edgewright.edge.node import Node
 from edgewright.edge.server import build_app
 from edgewright.edge.shelf import Shelf
-from edgewright.edge.sources import Source
+from edgewright.edge.sources import open_source
 from edgewright.edge.updates import Updater, Wanted
 from edgewright.errors import Busy, ConfigError, Unavailable
 from edgewright.serving.access import Access, is_loopback
@@ -73,7 +73,7 @@ def run(settings: Settings) -> None:
         Unavailable: the port is taken.
     """
     access = Access(admin_token=settings.token, loopback=is_loopback(settings.host) and settings.token is None)
-    source = Source(settings.source)
+    source = open_source(settings.source)
     with _own(settings.home):
         shelf = Shelf(settings.home)
         node = Node(settings.name, shelf, Updater(shelf, source, settings.wanted))

@@ -1,19 +1,23 @@
-"""Where bundles are offered: a folder, or a prefix of an object store, with files ``NAME-VERSION-TARGET.tar``.
+"""Where bundles are offered: a folder, an object store, an OCI registry, or an OCI image layout on a disk.
 
-What a file's name says only decides which file is fetched. The node believes the manifest, once the signature and the
-sums were compared, and refuses a bundle whose manifest says something else than its name.
+Files are called ``NAME-VERSION-TARGET.tar``, artifacts are tagged ``NAME-VERSION-TARGET``. What a name
+says only decides what is fetched. The node believes the manifest, once the signature and the sums were compared, and
+refuses a bundle whose manifest says something else than its name.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from edgewright.bundles.oci import is_oci, open_artifacts, pull_bundle
 from edgewright.errors import ConfigError, DamagedArtifact, StoreError, Unavailable
 
 _BLOCK = 1 << 20
+#: Of so many newest artifacts the digests are asked for at each look; older ones are told apart by their tags.
+_LOOKED_AT = 10
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,74 @@ class Offer:
     mark: str
 
 
-class Source:
-    """A place with bundles.
+class Source(Protocol):
+    """A place with bundles."""
+
+    def offers(self, target: str, name: str | None = None) -> list[Offer]:
+        """Return the bundles for a target, the newest last.
+
+        Raises:
+            Unavailable: the place does not answer.
+        """
+
+    def fetch(self, offer: Offer, path: Path, limit: int) -> None:
+        """Copy a bundle to a file.
+
+        Raises:
+            Unavailable: the source does not answer, or the line was cut.
+            DamagedArtifact: it is larger than the limit.
+            StoreError: the file cannot be written.
+        """
+
+
+def open_source(address: str) -> Source:
+    """Return the place of an address.
+
+    Raises:
+        ConfigError: the address cannot be used here.
+    """
+    return Repository(address) if is_oci(address) else Folder(address)
+
+
+def _shape(target: str, ending: str) -> re.Pattern[str]:
+    return re.compile(rf"(?P<name>.+)-(?P<version>[1-9][0-9]{{0,8}})-{re.escape(target)}{ending}")
+
+
+class Repository:
+    """Bundles as OCI artifacts.
+
+    Args:
+        address: ``oci://HOST/REPOSITORY`` or ``oci-layout:///FOLDER``. Credentials are those of ``docker login``.
+
+    Raises:
+        ConfigError: the address cannot be used here.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._place = open_artifacts(address)
+
+    def offers(self, target: str, name: str | None = None) -> list[Offer]:
+        """Return the bundles for a target, the newest last."""
+        found = []
+        for tag in self._place.tags():
+            fits = _shape(target, "").fullmatch(tag)
+            if fits and name in (None, fits["name"]):
+                found.append(Offer(fits["name"], int(fits["version"]), target, tag, tag))
+        found.sort(key=lambda offer: (offer.version, offer.name))
+        newest = [self._marked(offer) for offer in found[-_LOOKED_AT:]]
+        return [*found[:-_LOOKED_AT], *newest]
+
+    def _marked(self, offer: Offer) -> Offer:
+        return replace(offer, mark=f"{offer.key}:{self._place.digest(offer.key)}")
+
+    def fetch(self, offer: Offer, path: Path, limit: int) -> None:
+        """Copy a bundle to a file, compared with its digest."""
+        pull_bundle(self._place, offer.key, path, limit)
+
+
+class Folder:
+    """A folder, or a prefix of an object store.
 
     Args:
         address: A folder, ``file:///folder``, ``s3://bucket/prefix``, or another address of fsspec whose client is
@@ -50,8 +120,6 @@ class Source:
         import fsspec
 
         self.address = address if "://" in address else f"file://{Path(address).resolve()}"
-        if self.address.startswith("oci://"):
-            raise ConfigError("a registry of artifacts is no source yet", where="--source", hint="a folder or s3://")
         try:
             self._fs, self._base = fsspec.core.url_to_fs(self.address)
         except (ImportError, ValueError) as error:
@@ -65,7 +133,7 @@ class Source:
         Raises:
             Unavailable: the place does not answer.
         """
-        shape = re.compile(rf"(?P<name>.+)-(?P<version>[1-9][0-9]{{0,8}})-{re.escape(target)}\.tar")
+        shape = _shape(target, r"\.tar")
         found = []
         for entry in self._list():
             fits = shape.fullmatch(str(entry["name"]).rpartition("/")[2])

@@ -9,22 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.artifacts.digest import sha256_file
+from edgewright.bundles.oci import holds_bundle, is_oci, open_artifacts, push_bundle
 from edgewright.bundles.pack import MANIFEST, SIGNATURE, build_bundle, write_archive
 from edgewright.bundles.signing import sign
 from edgewright.errors import ConfigError, StoreError
 from edgewright.spec.steps.publish import BundleConfig
+from edgewright.steps.connections import Credentials
 from edgewright.steps.context import StepContext
 
 #: Path of the private key; a key has no place in YAML.
 KEY = "EDGEWRIGHT_SIGNING_KEY"
 
 
-def check_key(config: BundleConfig) -> None:
-    """Check that there is a key where one is needed, before anything is registered.
+def check_offer(config: BundleConfig) -> None:
+    """Check that there are a key and a connection where they are needed, before anything is registered.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: one is missing, or the place cannot be used.
     """
+    _place(config)
     if config.sign and not Path(os.environ.get(KEY) or "/nothing").is_file():
         raise ConfigError(
             "bundles are to be signed, and there is no key", where="bundle.sign",
@@ -41,12 +44,12 @@ def offer_bundles(config: BundleConfig, context: StepContext, release: Path, ver
     """
     manifest = json.loads((release / MANIFEST).read_bytes())
     targets = config.targets or sorted(v["target"] for v in manifest["variants"] if v["format"] != "pickle")
+    place = _place(config)
     written = {}
     for target in targets:
         folder = context.folder(f"bundle-{target}")
         said = build_bundle(release, folder, target=target, version=version)
         name = f"{said['name']}-{version}-{target}.tar"
-        place = _Place(config.to)
         if place.holds(name, (folder / MANIFEST).read_bytes(), signed=config.sign):
             context.note("%s is offered already", name)
         else:
@@ -58,8 +61,38 @@ def offer_bundles(config: BundleConfig, context: StepContext, release: Path, ver
             write_archive(folder, archive)
             place.put(archive, name)
             context.note("%s: %s bytes, sha256 %s", name, archive.stat().st_size, sha256_file(archive))
-        written[target] = f"{config.to.rstrip('/')}/{name}"
+        written[target] = place.address_of(name)
     return written
+
+
+def _place(config: BundleConfig) -> _Place | _Repository:
+    if not is_oci(config.to):
+        return _Place(config.to)
+    login = None
+    if config.connection is not None:
+        found = Credentials.of(config.connection, "docker://USER:PASSWORD@/")
+        login = (found.login, found.password)
+    return _Repository(config.to, login)
+
+
+class _Repository:
+    """OCI artifacts, tagged like the files without their ending."""
+
+    def __init__(self, address: str, login: tuple[str, str] | None) -> None:
+        self.address = address.rstrip("/")
+        self._artifacts = open_artifacts(self.address, login)
+
+    def address_of(self, name: str) -> str:
+        """Return where a bundle is."""
+        return f"{self.address}:{name.removesuffix('.tar')}"
+
+    def holds(self, name: str, manifest: bytes, *, signed: bool) -> bool:
+        """Whether the same bundle is there already."""
+        return holds_bundle(self._artifacts, name.removesuffix(".tar"), manifest, signed=signed)
+
+    def put(self, archive: Path, name: str) -> None:
+        """Push a bundle: a node sees it whole or not at all."""
+        push_bundle(self._artifacts, archive, name.removesuffix(".tar"))
 
 
 class _Place:
@@ -73,6 +106,10 @@ class _Place:
             self._fs, self._base = fsspec.core.url_to_fs(self.address)
         except (ImportError, ValueError) as error:
             raise ConfigError(f"the place cannot be used: {error}", where="bundle.to") from error
+
+    def address_of(self, name: str) -> str:
+        """Return where a bundle is."""
+        return f"{self.address}/{name}"
 
     def holds(self, name: str, manifest: bytes, *, signed: bool) -> bool:
         """Whether the same bundle is there already; a signature differs each time and is not compared."""

@@ -22,7 +22,7 @@ from edgewright.registry.release import MANIFEST, Facts, Variant, build_release,
 from edgewright.spec.steps.publish import PublishConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
-from edgewright.steps.offers import check_key, offer_bundles
+from edgewright.steps.offers import check_offer, offer_bundles
 from edgewright.steps.run_record import RunRecord, TaskRecord, family
 
 log = logging.getLogger("edgewright.steps")
@@ -52,7 +52,7 @@ def run(config: PublishConfig, context: StepContext) -> StepOutput:
         DamagedArtifact: what the registry holds under this digest is damaged.
     """
     if config.bundle is not None:
-        check_key(config.bundle)
+        check_offer(config.bundle)
     if config.release is not None:
         from edgewright.steps.publish_added import add_to_version
 

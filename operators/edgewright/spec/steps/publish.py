@@ -19,14 +19,25 @@ class BundleConfig(StepConfig):
     to: Annotated[
         str,
         Field(
-            pattern=r"^(/|[a-z0-9]+://)[^\s]*$",
-            description="A folder's absolute path, or s3://BUCKET/PREFIX: the source of edgewright edge run.",
+            pattern=r"^(/[^\s]*|[a-z0-9-]+://[^\s@]*)$",
+            description="A folder's absolute path, s3://BUCKET/PREFIX, oci://HOST/REPOSITORY or oci-layout:///FOLDER: "
+            "the source of edgewright edge run.",
         ),
     ]
+    connection: Annotated[
+        str | None,
+        Field(description="Airflow connection with the login of an oci:// registry. Default: that of docker login."),
+    ] = None
     targets: Annotated[list[str], Field(description="Which variants. Default: all that a node may load.")] = []
     sign: Annotated[
         bool, Field(description="Sign them with the key whose path is in EDGEWRIGHT_SIGNING_KEY where the task runs.")
     ] = False
+
+    @model_validator(mode="after")
+    def _connection_is_of_a_registry(self) -> BundleConfig:
+        if self.connection is not None and not self.to.startswith("oci://"):
+            raise ValueError("connection is for to: oci://...")
+        return self
 
 
 class PublishConfig(StepConfig):
