@@ -122,12 +122,21 @@ def replay(dag_id: str, names: tuple[str, ...], failed: bool, dead: bool, force:
         if dead:
             from edgewright.streams.dead_letters import read_again
 
-            made = read_again(log, batch)
+            made = read_again(log, batch, settings=_settings(batch))
             text = f"{made.messages} of {batch.rejected} messages are batch {made.name}" if made else "none can be read"
             click.echo(f"{batch.name}: {text}")
         else:
             log.release(batch.number, force=force)
             click.echo(f"{batch.name} starts again")
+
+
+def _settings(batch: Batch) -> dict[str, Any] | None:
+    """Return what reading a batch's messages again needs: Avro needs the schema registry of their connection."""
+    if batch.details.get("format") != "avro":
+        return None
+    from edgewright.steps.connections import kafka_settings
+
+    return kafka_settings(str(batch.details.get("connection", "kafka_default")))
 
 
 def _logs(dag_id: str, root: str | None) -> list[BatchLog]:

@@ -96,7 +96,7 @@ class KafkaTrigger(Trigger):
     connection: Annotated[str, Field(min_length=1, description="Airflow connection of the type kafka.")] = (
         "kafka_default"
     )
-    format: Annotated[Literal["json", "text", "bytes"], Field(description="What a message holds.")] = "json"
+    format: Annotated[Literal["json", "avro", "text", "bytes"], Field(description="What a message holds.")] = "json"
     schema_: Annotated[
         EntryPoint | None,
         Field(

@@ -67,20 +67,23 @@ class _Kept:
         return None
 
 
-def read_again(log: BatchLog, batch: Batch, format_: str | None = None) -> Batch | None:
+def read_again(
+    log: BatchLog, batch: Batch, format_: str | None = None, settings: Mapping[str, Any] | None = None
+) -> Batch | None:
     """Make a batch of those messages of a batch that could not be read and can be read now.
 
     Args:
         log: Where the batch is.
         batch: The batch.
         format_: Format to read them in. Default: the batch's.
+        settings: Of the connection, for Avro.
 
     Returns:
         The new batch; ``None`` where none of them can be read, or all were read again before.
     """
     if not batch.rejected:
         return None
-    decoder = Decoder(format_ or str(batch.details.get("format", "json")))
+    decoder = Decoder(format_ or str(batch.details.get("format", "json")), settings=settings)
     by_schema = Decoder("json")  # what a schema refused was read already
     with log.store.open(log.dead_key(batch)) as file:
         entries = [json.loads(line) for line in file]

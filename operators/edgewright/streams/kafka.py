@@ -30,6 +30,7 @@ from confluent_kafka.admin import AdminClient
 
 from edgewright.errors import ConfigError, Unavailable
 from edgewright.spec.triggers import KafkaTrigger, seconds
+from edgewright.streams.avro import PREFIX
 from edgewright.streams.batches import Batch, BatchLog, Positions
 from edgewright.streams.dead_letters import send_dead
 from edgewright.streams.messages import Decoder, Received, dead_entry
@@ -49,7 +50,11 @@ _CONSUMER_ONLY = ("group.id", "auto.offset.reset", "enable.auto.commit", "sessio
 def client_settings(settings: Mapping[str, Any], *, consumer: bool = False) -> dict[str, Any]:
     """Return what librdkafka takes of a connection's settings."""
     left_out = () if consumer else _CONSUMER_ONLY
-    return {name: value for name, value in settings.items() if name not in left_out and not callable(value)}
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in left_out and not name.startswith(PREFIX) and not callable(value)
+    }
 
 
 class KafkaSource:
@@ -81,6 +86,8 @@ class KafkaSource:
         #: Why nothing can come at the moment.
         self.problem: str | None = None
         self._is_away = False
+        #: Messages that came and could not be read yet, because the schema registry is away.
+        self._unread: list[Any] = []
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -100,7 +107,18 @@ class KafkaSource:
             self._complain(error.args[0])
             self.close()
             time.sleep(min(timeout, 1.0))
+        except Unavailable as error:
+            self._complain(str(error))
+            self._stay()
+            time.sleep(min(timeout, 1.0))
         return None
+
+    def _stay(self) -> None:
+        """Take nothing more, and stay a member of the group."""
+        self._consumer.pause(self._consumer.assignment())
+        message = self._consumer.poll(0)
+        if message is not None and message.error() is None:
+            self._unread.append(message)
 
     def close(self) -> None:
         """Leave the group; what is not in a batch yet will come again."""
@@ -176,6 +194,7 @@ class KafkaSource:
         """Forget what came from partitions that somebody else reads from now on."""
         gone = {f"{partition.topic}/{partition.partition}" for partition in partitions}
         self._keep([message for message in self._buffer if message.place not in gone])
+        self._unread = [m for m in self._unread if f"{m.topic()}/{m.partition()}" not in gone]
 
     def _begin(self, consumer: Any, partition: TopicPartition, positions: Positions) -> int:
         place = f"{partition.topic}/{partition.partition}"
@@ -258,16 +277,28 @@ class KafkaSource:
         if self._buffer:
             timeout = max(0.0, min(timeout, self._since + self._wait - time.monotonic()))
         room = max(1, min(1000, self._limit - len(self._buffer)))
-        for message in self._consumer.consume(room, timeout):
-            if message.error() is not None:
-                self._note_error(message.error())
-                continue
-            if not self._buffer:
-                self._since = time.monotonic()
-            place = f"{message.topic()}/{message.partition()}"
-            received = self._decoder.received(message, self._epochs.get(place, 0))
-            self._buffer.append(received)
-            self._bytes += len(received.line or received.payload)
+        again = bool(self._unread)
+        messages, self._unread = self._unread or self._consumer.consume(room, timeout), []
+        for number, message in enumerate(messages):
+            try:
+                self._receive(message)
+            except Unavailable:
+                self._unread = messages[number:]
+                raise
+        if again:
+            self._is_solved()
+            self._consumer.resume(self._consumer.assignment())
+
+    def _receive(self, message: Any) -> None:
+        if message.error() is not None:
+            self._note_error(message.error())
+            return
+        place = f"{message.topic()}/{message.partition()}"
+        received = self._decoder.received(message, self._epochs.get(place, 0))
+        if not self._buffer:
+            self._since = time.monotonic()
+        self._buffer.append(received)
+        self._bytes += len(received.line or received.payload)
 
     def _note_error(self, error: KafkaError) -> None:
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
@@ -287,6 +318,7 @@ class KafkaSource:
 
     def _drop(self) -> None:
         self._keep([])
+        self._unread = []
 
     # -- batches -----------------------------------------------------------------------------------------------
 
@@ -300,7 +332,7 @@ class KafkaSource:
             made = self.batches.append(self._draft(positions))
             if made is not None:
                 break
-        self._drop()
+        self._keep([])
         self._gaps = []
         self._commit(made)
         return made
@@ -319,7 +351,7 @@ class KafkaSource:
         key, sha256 = self.batches.write_data(name, lines, [dead_entry(message) for message in dead])
         stamps = [message.timestamp for message in self._buffer]
         repeated = len(self._buffer) - len(dead) - len(readable)
-        details: dict[str, Any] = {"format": self.config.format}
+        details: dict[str, Any] = {"format": self.config.format, "connection": self.config.connection}
         details |= {"repeated": repeated} if repeated else {}
         details |= {"gaps": self._gaps} if self._gaps else {}
         return Batch(
@@ -353,7 +385,7 @@ class KafkaSource:
 
 def open_source(config: KafkaTrigger, settings: Mapping[str, Any], batches: BatchLog) -> KafkaSource:
     """Return the source of a trigger."""
-    return KafkaSource(config, settings, batches, Decoder(config.format, config.key))
+    return KafkaSource(config, settings, batches, Decoder(config.format, config.key, settings))
 
 
 def producer(settings: Mapping[str, Any]) -> Any:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from edgewright.streams.avro import AvroReader, NotAvro
+
 _encode = msgspec.json.Encoder().encode
+#: Decimal numbers of Avro are numbers, its bytes base64, its times ISO 8601.
+_encode_value = msgspec.json.Encoder(decimal_format="number").encode
 _decode = msgspec.json.Decoder().decode
 
 
@@ -45,17 +50,26 @@ class Decoder:
     """Reads messages of one format.
 
     Args:
-        format_: ``json``, ``text`` or ``bytes``.
+        format_: ``json``, ``avro``, ``text`` or ``bytes``.
         key: Name of the field by which messages are the same.
+        settings: Of the connection; for Avro they say where the schema registry is.
+
+    Raises:
+        ConfigError: there is no schema registry.
     """
 
-    def __init__(self, format_: str, key: str | None = None) -> None:
+    def __init__(self, format_: str, key: str | None = None, settings: Mapping[str, Any] | None = None) -> None:
         self._key = key
-        readers = {"json": self._json, "text": self._text, "bytes": self._bytes}
+        readers = {"json": self._json, "avro": self._avro, "text": self._text, "bytes": self._bytes}
         self._read = readers[format_]
+        self._reader = AvroReader(settings or {}) if format_ == "avro" else None
 
     def received(self, message: Any, epoch: int) -> Received:
-        """Return a message of confluent-kafka as a line, or with the reason why it is none."""
+        """Return a message of confluent-kafka as a line, or with the reason why it is none.
+
+        Raises:
+            Unavailable: the schema registry does not answer.
+        """
         place = f"{message.topic()}/{message.partition()}"
         kind, timestamp = message.timestamp()
         timestamp = timestamp if kind else 0
@@ -83,6 +97,19 @@ class Decoder:
             raise Unreadable("it is JSON, but no object")
         # a batch has one message a line
         return (_encode(value) if b"\n" in payload or b"\r" in payload else payload), self._identity(value)
+
+    def _avro(self, payload: bytes) -> tuple[bytes, Any]:
+        assert self._reader is not None, "made with the decoder"
+        try:
+            value = self._reader(payload)
+        except NotAvro as error:
+            raise Unreadable(str(error)) from None
+        if not isinstance(value, dict):
+            raise Unreadable("it is Avro, but no record")
+        try:
+            return _encode_value(value), self._identity(value)
+        except (TypeError, ValueError) as error:
+            raise Unreadable(f"it holds what JSON cannot say: {error}") from None
 
     def _text(self, payload: bytes) -> tuple[bytes, Any]:
         try:
