@@ -20,7 +20,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from edgewright.artifacts.digest import digest_json, sha256_file
 from edgewright.errors import ConfigError, EdgewrightError, Fault, GateFailed, Skipped, UserFault
 from edgewright.operators.compat import RETURN_KEY, StepPartial, dag_of, is_unmapped, operator_class_of
-from edgewright.operators.connections import connection_in_environment, connection_of
+from edgewright.operators.connections import connection_in_environment
 from edgewright.operators.links import ArtifactsLink, MlflowLink, ReportLink
 from edgewright.operators.mapping import Items
 from edgewright.operators.values import pull, returned, to_markers

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from edgewright.steps.connections import variable_of
-
-
-def connection_of(config: Mapping[str, Any]) -> str | None:
-    """Return the connection that a step's configuration names, its own or that of the place where it offers bundles."""
-    bundle = config.get("bundle")
-    named = config.get("connection") or (bundle.get("connection") if isinstance(bundle, Mapping) else None)
-    return named if isinstance(named, str) else None
 
 
 @contextlib.contextmanager

@@ -71,7 +71,8 @@ def connection_of(config: Mapping[str, Any]) -> str | None:
     """Return the connection that a step's configuration needs, also where it names none."""
     if config.get("connection") is None and str(config.get("source")).startswith("kafka://"):
         return "kafka_default"
-    return config.get("connection")
+    bundle = config.get("bundle")  # where publish offers bundles
+    return config.get("connection") or (bundle.get("connection") if isinstance(bundle, Mapping) else None)
 
 
 def object_store_options(connection: str | None) -> dict[str, Any]:
