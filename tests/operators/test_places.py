@@ -74,6 +74,22 @@ def test_a_pod_answers_and_is_gone_afterwards(kube: KubeApi, request_: StepReque
     assert kube.created[0]["metadata"]["namespace"] == "ml"
 
 
+def test_a_snapshot_of_the_code_stays_as_long_as_its_run(kube: KubeApi, request_: StepRequest):
+    import datetime
+
+    from edgewright.artifacts import ArtifactStore
+    from edgewright.artifacts.gc import Policy, plan
+
+    _pod(request_).answer({"ti": Instance()})
+    store, now = ArtifactStore(request_.store), datetime.timedelta(0)
+    document = store.read_json(f"{request_.identity.key}/request.json")
+    code = document["source"]["code"]["uri"].removeprefix(f"{store.root}/")
+    kept = plan(store, policy=Policy(older_than=now, keep_runs=1, grace=now))
+    assert code not in [removal.key for removal in kept.removals]
+    gone = plan(store, policy=Policy(older_than=now, keep_runs=0, grace=now))
+    assert code in [removal.key for removal in gone.removals]
+
+
 def test_what_a_step_finds_wrong_is_raised_here(kube: KubeApi, request_: StepRequest):
     request_.config["label"] = "nun"
     with pytest.raises(DataError, match="nun"):

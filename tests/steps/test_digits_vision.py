@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 pytestmark = pytest.mark.slow
 EXAMPLE = Path(__file__).parents[2] / "dags" / "digits-vision"
+
+
+def test_a_training_that_was_cut_off_ends_with_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    model = importlib.import_module("model")
+    monkeypatch.delitem(sys.modules, "model")
+    frame = pd.read_csv(EXAMPLE / "digits.csv.gz").head(200)
+    data = SimpleNamespace(
+        X=frame.drop(columns="digit"), y=frame.digit, seed=3, checkpoint=None, log_metric=lambda *_, **__: None
+    )
+    whole = model.fit(data, width=2, epochs=5)
+    data.checkpoint = tmp_path
+    model.fit(data, width=2, epochs=2)
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+    resumed = model.fit(data, width=2, epochs=5)
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")

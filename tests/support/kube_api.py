@@ -206,6 +206,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif url.path.startswith("/version"):
             known = dict.fromkeys(("gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"), "x")
             self._send(200, {"major": "1", "minor": "34", "gitVersion": "v1.34.0", **known})
+        elif re.match(r"^/api/v1/(namespaces/[^/]+/)?pods$", url.path):
+            wanted = dict(one.split("=") for one in parse_qs(url.query).get("labelSelector", [""])[0].split(",") if one)
+            shown = [pod.shown() for pod in self.kube.pods.values()]
+            items = [one for one in shown if wanted.items() <= one["metadata"].get("labels", {}).items()]
+            self._send(
+                200, {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}
+            )
         else:
             self._send(200, {"kind": "List", "metadata": {"resourceVersion": "1"}, "items": []})
 

@@ -19,7 +19,8 @@ _AGE = re.compile(r"^(\d+)([hdw])$")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
-def _age(ctx: click.Context, parameter: click.Parameter, value: str) -> datetime.timedelta:
+def age(ctx: click.Context, parameter: click.Parameter, value: str) -> datetime.timedelta:
+    """Read an age: ``12h``, ``30d`` or ``8w``."""
     match = _AGE.match(value)
     if match is None:
         raise click.BadParameter(f"{value!r} is no age: write 12h, 30d or 8w")
@@ -27,7 +28,7 @@ def _age(ctx: click.Context, parameter: click.Parameter, value: str) -> datetime
 
 
 @click.command("gc")
-@click.option("--older-than", callback=_age, default="30d", show_default=True, help="Keep what is younger.")
+@click.option("--older-than", callback=age, default="30d", show_default=True, help="Keep what is younger.")
 @click.option("--keep-runs", type=click.IntRange(min=0), default=10, show_default=True, help="Keep so many a pipeline.")
 @click.option("--yes", is_flag=True, help="Remove it. Without this, only show what would go.")
 @click.option("--dry-run", is_flag=True, help="Only show what would go (the default).")

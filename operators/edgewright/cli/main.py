@@ -23,8 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("edgewright.cli.convert:command", "Convert dag-factory YAML to pipelines."),
     "docs": ("edgewright.cli.docs:command", "Write a page per pipeline, and an index."),
     "why": ("edgewright.cli.why:command", "Say why a task ran again, or what was reused."),
+    "debug": ("edgewright.cli.debug:command", "Answer again, here, what a task of a run was asked."),
     "events": ("edgewright.cli.events:command", "Show batches of events, and start them again."),
     "gc": ("edgewright.cli.gc:command", "Remove artifacts and runs that nothing needs any more."),
+    "sweep": ("edgewright.cli.sweep:command", "Remove pods of steps that nobody waits for any more."),
     "up": ("edgewright.cli.up:command", "Start the local stack: Airflow, MLflow, the prediction service."),
     "down": ("edgewright.cli.down:command", "Stop the local stack."),
     "status": ("edgewright.cli.status:command", "Say what of the local stack runs, and where."),
@@ -45,7 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 #: Shown apart in --help, in this order.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Pipelines": ("new", "check", "plan", "run", "why", "render", "docs", "convert", "schema", "gc"),
+    "Pipelines": ("new", "check", "plan", "run", "why", "debug", "render", "docs", "convert", "schema", "gc", "sweep"),
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
     "Predictions": ("score",),
     "Events": ("events", "sink", "bridge"),

@@ -86,8 +86,9 @@ def _in_pod(place: Profile, request: StepRequest) -> StepResult:
 
     prepare_airflow()
     from edgewright.operators.pods import StepPod
+    from edgewright.places.pods import BY_HAND
 
-    pod = StepPod(profile=place, request=request, deferrable=False)
+    pod = StepPod(profile=place, request=request, deferrable=False, by=BY_HAND)
     context: Any = {"ti": _Task()}
     try:
         with operator_log():

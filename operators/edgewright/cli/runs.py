@@ -35,13 +35,13 @@ class TaskRun:
         return store.read_json(f"{self.folder}/{name}.json") or {}
 
 
-def list_task_runs(store: ArtifactStore, dag_id: str | None = None) -> list[TaskRun]:
-    """Return every task of every run that left a result."""
+def list_task_runs(store: ArtifactStore, dag_id: str | None = None, document: str = "result") -> list[TaskRun]:
+    """Return every task of every run that left a result (or another document)."""
     prefix = "runs" if dag_id is None else f"runs/{dag_id}"
     found = []
     for key in store.list_keys(prefix):
         parts = key.split("/")
-        if len(parts) == 5 and parts[4] == "result.json":
+        if len(parts) == 5 and parts[4] == f"{document}.json":
             dag, run, task = (unquote(part) for part in parts[1:4])
             name, _, index = task.partition("@")
             shown = f"{name}[{index}]" if index else name

@@ -30,7 +30,7 @@ from edgewright.places.explain import ended, unstarted, was_evicted
 from edgewright.places.foreign import COLLECT
 from edgewright.places.lines import relay
 from edgewright.places.outcome import collect, find, forget
-from edgewright.places.pods import CONTAINER, build_pod, pod_name
+from edgewright.places.pods import BY_AIRFLOW, CONTAINER, build_pod, pod_name
 from edgewright.spec.arguments import duration
 from edgewright.spec.profiles import Profile
 from edgewright.steps.contract import StepRequest, StepResult
@@ -62,9 +62,12 @@ class StepPod(KubernetesPodOperator):
         profile: One ``on: kubernetes``.
         request: What to answer.
         deferrable: Whether the triggerer waits, so that no worker is held.
+        by: Who waits for the pod; what nobody waits for is swept away.
     """
 
-    def __init__(self, *, profile: Profile, request: StepRequest, deferrable: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, *, profile: Profile, request: StepRequest, deferrable: bool, by: str = BY_AIRFLOW, **kwargs: Any
+    ) -> None:
         seconds = int(duration(profile.start_timeout).total_seconds())
         super().__init__(
             task_id=request.identity.task_id.replace(".", "__"),
@@ -87,6 +90,7 @@ class StepPod(KubernetesPodOperator):
         )
         self._profile = profile
         self._request = request
+        self._by = by
         self._store = ArtifactStore(request.store)
         self._last: dict[str, Any] | None = None
         self._fault: EdgewrightError | None = None
@@ -104,7 +108,7 @@ class StepPod(KubernetesPodOperator):
             code = take(Path(source.folder), self._store)
             source = source.model_copy(update={"code": code, "folder": "/tmp/code"})  # noqa: S108 (named, never used)
             self._request = self._request.model_copy(update={"source": source})
-        document = build_pod(self._profile, self._request)
+        document = build_pod(self._profile, self._request, self._by)
         try:
             self.pod_request_obj = PodGenerator.deserialize_model_dict(document)
         except (ValueError, TypeError) as error:

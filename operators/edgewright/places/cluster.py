@@ -65,6 +65,40 @@ class Cluster:
         found = [*self._objects(profile, namespace), *self._nodes(profile), *self._quotas(profile, namespace)]
         return found or list(self._dry_run(profile, namespace))
 
+    # -- pods --------------------------------------------------------------------------------------------------
+
+    def pods(self, selector: str, namespace: str | None) -> list[Json]:
+        """Return the pods with some labels, in one namespace or (``None``) in all.
+
+        Raises:
+            Unavailable: they cannot be listed.
+        """
+        options = {"label_selector": selector, "_request_timeout": _SECONDS}
+        try:
+            if namespace is None:
+                found = self._core.list_pod_for_all_namespaces(**options)
+            else:
+                found = self._core.list_namespaced_pod(namespace, **options)
+        except self._client.ApiException as error:
+            raise Unavailable(f"pods cannot be listed: {error.status} {_words(error)}") from None
+        listed: list[Json] = self._api.sanitize_for_serialization(found)["items"]
+        return listed
+
+    def remove_pod(self, name: str, namespace: str, uid: str) -> bool:
+        """Remove a pod; return whether it was still this one.
+
+        Raises:
+            Unavailable: it cannot be removed.
+        """
+        options = self._client.V1DeleteOptions(preconditions=self._client.V1Preconditions(uid=uid))
+        try:
+            self._core.delete_namespaced_pod(name, namespace, body=options, _request_timeout=_SECONDS)
+        except self._client.ApiException as error:
+            if error.status in (404, 409):
+                return False
+            raise Unavailable(f"the pod {name} cannot be removed: {error.status} {_words(error)}") from None
+        return True
+
     # -- what a profile names ----------------------------------------------------------------------------------
 
     def _objects(self, profile: Profile, namespace: str) -> Iterator[str]:

@@ -22,6 +22,9 @@ Json = dict[str, Any]
 #: The container that runs the step.
 CONTAINER = "step"
 REQUEST = "edgewright.dev/request"
+#: Label that says who waits for a pod.
+BY = "edgewright.dev/by"
+BY_AIRFLOW, BY_HAND = "airflow", "hand"
 #: Most bytes of a request: an annotation's limit (256 KiB for all of them), with room for others.
 REQUEST_LIMIT = 200 << 10
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -74,8 +77,13 @@ def label(text: str) -> str:
     return f"{clean[:50].strip('-_.')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}".strip("-")
 
 
-def build_pod(profile: Profile, request: StepRequest) -> Json:
+def build_pod(profile: Profile, request: StepRequest, by: str = BY_AIRFLOW) -> Json:
     """Return the pod that answers a request.
+
+    Args:
+        profile: One ``on: kubernetes``.
+        request: What is asked.
+        by: Who waits for it.
 
     Raises:
         ConfigError: the request is too large for a pod's annotations.
@@ -97,6 +105,7 @@ def build_pod(profile: Profile, request: StepRequest) -> Json:
         "edgewright.dev/task": label(identity.task_id),
         "edgewright.dev/run": label(identity.run_id),
         "edgewright.dev/try": str(identity.try_number),
+        BY: by,
         **({"kueue.x-k8s.io/queue-name": profile.queue} if profile.queue else {}),
     }
     _fill_spec(spec, profile)
