@@ -159,6 +159,10 @@ class NotFound(UserFault):
     """Something that was named does not exist: a model, a version, a run, a task, a service."""
 
 
+class TimedOut(UserFault):
+    """What a task waited for did not come in time. Not tried again: the time to wait is the user's choice."""
+
+
 class DeployRejected(UserFault):
     """A service refused a model after its self-test; the one that it served before stays."""
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["dataset", "model", "report", "bundle", "code"]
+Kind = Literal["dataset", "model", "report", "bundle", "code", "batch"]
 
 
 class ArtifactRef(BaseModel):

@@ -24,6 +24,7 @@ from edgewright.cli.rules import State, Verdict, decide
 from edgewright.cli.selection import check_honoured, claim_run_id, select
 from edgewright.cli.source import source_of
 from edgewright.cli.templates import render, run_context
+from edgewright.cli.waiting import waiting
 from edgewright.errors import ConfigError, EdgewrightError, Skipped
 from edgewright.installation import Installation
 from edgewright.spec.markers import item_at, pure_item, pure_param
@@ -113,7 +114,8 @@ class LocalRunner:
             dag_id=self.pipeline.dag_id, run_id=self.run_id, moment=self.moment, params=self.params, pull=self.pull
         )
         clock = time.perf_counter()
-        with pulling(self.pipeline, self.store, self.run_id, lambda: self._all_done):
+        done = (self.pipeline, self.store, self.run_id, lambda: self._all_done)
+        with pulling(*done), waiting(*done):
             self._run_tasks()
         ended = RunOutcome(
             self.pipeline.dag_id,

@@ -159,6 +159,7 @@ def _quiet_libraries(verbose: bool) -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", level)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="      %(message)s")
     logging.getLogger("edgewright").setLevel(level)
+    logging.getLogger("edgewright.steps.waiting").setLevel("INFO")  # nobody looks at a silent terminal for an hour
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ def add_settling(pipeline: Pipeline, dag: DAG) -> None:
         ConfigError: a task of the document has its id.
     """
     pulls = pipeline.pulls
-    if not pipeline.triggers and not pulls:
+    if not pipeline.triggers and not pulls and not any(task.uses == "wait" for task in pipeline.tasks):
         return
     if SETTLE in dag.task_dict:
         raise ConfigError(f"the task id {SETTLE} is ours in a pipeline that takes events", where=str(pipeline.file))

@@ -9,11 +9,11 @@ from typing import Any
 
 from airflow.sdk import TaskGroup, XComArg
 
+from edgewright import operators
 from edgewright.factory.arguments import dotted
 from edgewright.factory.assets import assets
 from edgewright.factory.handlers import build_handler
 from edgewright.factory.plain import build_operator
-from edgewright.operators import steps as step_operators
 from edgewright.operators.base import PipelineSource, StepOperator
 from edgewright.operators.compat import mapped_group, without_params
 from edgewright.operators.mapping import LABEL, Items, ItemsOperator, uses_item
@@ -29,7 +29,7 @@ CALLBACKS = (
 
 def step_operator(name: str) -> type[StepOperator]:
     """Return the operator of a step."""
-    found: type[StepOperator] = getattr(step_operators, f"{name.capitalize()}Operator")
+    found: type[StepOperator] = getattr(operators, f"{name.capitalize()}Operator")
     return found
 
 

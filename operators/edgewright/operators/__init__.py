@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewright.operators.base import StepOperator
+    from edgewright.operators.sensors import KafkaBatchSensor, ModelVersionSensor, ObjectSensor, WaitOperator
     from edgewright.operators.steps import (
         DeployOperator,
         EvaluateOperator,
@@ -27,6 +28,9 @@ __all__ = [
     "EvaluateOperator",
     "FetchOperator",
     "IngestOperator",
+    "KafkaBatchSensor",
+    "ModelVersionSensor",
+    "ObjectSensor",
     "PublishOperator",
     "QuantizeOperator",
     "ScoreOperator",
@@ -34,7 +38,9 @@ __all__ = [
     "TrainOperator",
     "TransformOperator",
     "ValidateOperator",
+    "WaitOperator",
 ]
+_SENSORS = ("KafkaBatchSensor", "ModelVersionSensor", "ObjectSensor", "WaitOperator")
 
 
 def __getattr__(name: str) -> Any:
@@ -42,6 +48,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "StepOperator":
         from edgewright.operators import base as module
+    elif name in _SENSORS:
+        from edgewright.operators import sensors as module  # type: ignore[no-redef]
     else:
         from edgewright.operators import steps as module  # type: ignore[no-redef]
     return getattr(module, name)

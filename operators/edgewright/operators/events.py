@@ -30,7 +30,7 @@ def companion_id(dag_id: str) -> str:
     return f"{dag_id}__events"
 
 
-class _Runs:
+class AirflowRuns:
     """Runs of a pipeline, as a task sees them."""
 
     def __init__(self, dag_id: str, instance: Any) -> None:
@@ -44,7 +44,8 @@ class _Runs:
     def state(self, run_id: str) -> str | None:
         """Return its state."""
         try:
-            return str(self._instance.get_dagrun_state(self._dag_id, run_id))
+            state = self._instance.get_dagrun_state(self._dag_id, run_id)
+            return str(getattr(state, "value", state))  # in dag.test() it is an enum
         except AirflowRuntimeError as error:
             log.warning("no state of run %s: %s", run_id, error)
             return None
@@ -93,7 +94,7 @@ class StartRunsOperator(BaseOperator):
             def ended(run_id: str, success: bool, source: dict[str, Any] = source) -> None:
                 _reply(store, self.pipeline, run_id, source, success=success)
 
-            runs_of = _Runs(self.pipeline, context["ti"])
+            runs_of = AirflowRuns(self.pipeline, context["ti"])
             dispatcher = Dispatcher(store, self.pipeline, rules, runs_of, ended, self._checks(source))
             settled += dispatcher.settle()
             if paused:
@@ -154,16 +155,16 @@ class SettleOperator(BaseOperator):
     def execute(self, context: Any) -> dict[str, Any] | None:
         """Settle this run."""
         from edgewright.streams.takes import settle
+        from edgewright.streams.waits import settle_run
 
         run = context["dag_run"]
         claim = batch_of(run.conf)
-        if claim is None and not self.pulls:
-            return None
         store = ArtifactStore(Installation.load().store)
         failed = self._failed(context)
-        pulled = self._settle_pulls(store, context, failed) if self.pulls else 0
+        other = self._settle_pulls(store, context, failed) if self.pulls else 0
+        other += settle_run(store, run.dag_id, run.run_id, success=not failed)
         if claim is None:
-            return {"batches": pulled, "success": not failed}
+            return {"batches": other, "success": not failed} if other or self.pulls else None
         outcome = {"failed": failed} if failed else {}
         taken = settle(store, run.dag_id, run.run_id, claim, success=not failed, outcome=outcome)
         source = next((entry for entry in self.sources if f"/{entry['source']}/" in claim), None)
@@ -201,7 +202,7 @@ def settle_before(request: StepRequest, context: Any) -> None:
     from edgewright.streams.pulls import settle_ended
 
     identity = request.identity
-    runs = _Runs(identity.dag_id, context["ti"])
+    runs = AirflowRuns(identity.dag_id, context["ti"])
     settle_ended(
         ArtifactStore(request.store),
         identity.dag_id,

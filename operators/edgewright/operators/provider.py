@@ -27,6 +27,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["edgewright.operators.base", "edgewright.operators.steps"],
             }
         ],
+        "sensors": [{"integration-name": "Edgewright", "python-modules": ["edgewright.operators.sensors"]}],
         "extra-links": [f"edgewright.operators.links.{name}" for name in ("MlflowLink", "ReportLink", "ArtifactsLink")],
         "bundles": [{"integration-name": "Edgewright", "python-modules": ["edgewright.factory.bundle"]}],
     }

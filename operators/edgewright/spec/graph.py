@@ -156,7 +156,7 @@ def _check_output(path: Path, inside: Path, reference: Reference, source: Task, 
                 allowed=f"it makes: {_outputs(outputs)}",
                 code="wrong-kind",
             )
-    elif reference.key not in outputs:
+    elif reference.key not in outputs and steps_base.TEXT not in kinds:  # a tag or a metric may be that text
         faults.add(
             path,
             f"task {source.id} ({source.uses}) has no output {reference.key!r}",
@@ -164,7 +164,7 @@ def _check_output(path: Path, inside: Path, reference: Reference, source: Task, 
             suggestion=near(reference.key, outputs),
             code="unknown-output",
         )
-    elif outputs[reference.key] not in kinds:
+    elif outputs.get(reference.key, steps_base.TEXT) not in kinds:
         faults.add(
             path,
             f"output {reference.key} of task {source.id} is a {outputs[reference.key]}",

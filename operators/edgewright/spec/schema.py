@@ -390,6 +390,8 @@ def _open(schema: Any, *, top: bool = False) -> Any:
     if not isinstance(schema, dict):
         return schema
     found = {key: value for key, value in schema.items() if key != "title"}
+    if "oneOf" in found:  # what tells them apart is no part of a schema
+        found["anyOf"] = found.pop("oneOf")
     if "properties" in found:
         found["properties"] = {name: _open(inner) for name, inner in found["properties"].items()}
     if found.get("type") == "object" and found.get("additionalProperties", True) is True:

@@ -97,7 +97,7 @@ def check_model(
                 continue
             if place[:1] == ("gates",) and len(place) + (found[0]["type"] == "value_error") > 1:
                 continue  # said by _check_gates
-            if _inside_artifact(model, place):
+            if _inside_artifact(model, place) and not _is_text(model, value, place):
                 _note_reference(model, value, path, place, faults)
             elif isinstance(template := _at(value, place), Template):
                 _note_param(template, found, (*path, *place), faults)
@@ -204,6 +204,12 @@ def _has(value: Any, part: int | str) -> bool:
 
 def _inside_artifact(model: type[BaseModel], place: Path) -> bool:
     return bool(place) and place[0] in accepted_kinds(model)
+
+
+def _is_text(model: type[BaseModel], value: Any, place: Path) -> bool:
+    """Whether a field that takes an artifact or a text was given something that was meant as the text."""
+    given = value.get(place[0]) if isinstance(value, dict) else None
+    return steps_base.TEXT in accepted_kinds(model)[str(place[0])] and not isinstance(given, dict)
 
 
 def _note_reference(model: type[BaseModel], value: Any, path: Path, place: Path, faults: Faults) -> None:

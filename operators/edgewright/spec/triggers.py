@@ -7,46 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from edgewright.spec.arguments import Invalid, duration
 from edgewright.spec.code import EntryPoints
+from edgewright.spec.event_fields import Duration, Topic
+from edgewright.spec.event_fields import seconds as seconds
 from edgewright.spec.faults import Faults, listing
 from edgewright.spec.step_config import check_model
 from edgewright.spec.steps.base import EntryPoint, Start, StepConfig
+from edgewright.spec.steps.wait import Marker as Marker
 
-TOPIC_PATTERN = r"^([A-Za-z0-9._-]{1,249}|\^.+)$"
-
-
-def _check_duration(value: Any) -> Any:
-    try:
-        duration(value)
-    except Invalid:
-        raise ValueError("must be a duration") from None
-    return value
-
-
-def _check_topic(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith("^"):
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from None
-    elif isinstance(value, str) and not re.match(TOPIC_PATTERN, value):
-        raise ValueError("must be letters, digits, ., _ and - (a pattern begins with ^)")
-    return value
-
-
-Duration = Annotated[
-    str | int | float,
-    BeforeValidator(_check_duration),
-    Field(description='Seconds, "5m", "1h30m" or ISO 8601 such as "PT5M".', examples=["60s", "5m"]),
-]
-Topic = Annotated[
-    str,
-    BeforeValidator(_check_topic),
-    Field(min_length=1, pattern=TOPIC_PATTERN, description="Name of a topic; one that begins with ^ is a pattern."),
-]
 Order = Annotated[
     Literal["any", "strict"],
     Field(description="strict: a batch starts only when the one before it has ended well. Default: any."),
@@ -55,11 +25,6 @@ Cooldown = Annotated[
     Duration | None,
     Field(description="At least so long between two starts; then all that waits starts together."),
 ]
-
-
-def seconds(value: Any) -> float:
-    """Return a duration of a document in seconds; 0 for ``None``."""
-    return 0.0 if value is None else duration(value).total_seconds()
 
 
 class KafkaBatch(StepConfig):
@@ -135,12 +100,6 @@ class KafkaTrigger(Trigger):
         return [self.topic] if isinstance(self.topic, str) else list(self.topic)
 
 
-class Marker(StepConfig):
-    """A file that says that its folder is complete."""
-
-    marker: Annotated[str, Field(min_length=1, description="Name of the file, such as _SUCCESS.")]
-
-
 class ObjectsTrigger(Trigger):
     """Objects that land in a bucket or folder start the pipeline."""
 
@@ -169,6 +128,10 @@ class RegistryTrigger(Trigger):
         dict[str, str], Field(description='Tags that the version must have; "*" in a value stands for any letters.')
     ] = {}
     alias: Annotated[str | None, Field(min_length=1, description="Alias that must point to the version.")] = None
+    start: Annotated[
+        Literal["latest", "existing"],
+        Field(description="latest: what comes; existing: the newest version that is there at the first look counts."),
+    ] = "latest"
     every: Annotated[Duration, Field(description="Time between two looks.")] = "15s"
 
 

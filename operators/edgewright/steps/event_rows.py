@@ -20,6 +20,8 @@ from edgewright.streams.takes import Take, batches_of, put_back, take
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+#: The one file of what a ``wait`` hands on: the batch's manifest.
+WAIT_MANIFEST = "batch.json"
 #: Names of batches that a manifest lists.
 _NAMED = 100
 
@@ -32,11 +34,13 @@ class Events:
         own: Batches that started this run, and those that waited for it.
         grown: Batches of earlier runs.
         pulled: Whether they are the source itself, which the run has pulled by its schedule.
+        waited: Whether they are the source itself, which a task before has waited for.
     """
 
     own: list[Batch] = field(default_factory=list)
     grown: list[Batch] = field(default_factory=list)
     pulled: bool = False
+    waited: bool = False
 
     @classmethod
     def of(cls, config: IngestConfig, context: StepContext) -> Events:
@@ -48,6 +52,8 @@ class Events:
         request = context.request
         if config.since_last_run:
             return cls(own=_pull(config, context), pulled=True)
+        if config.waited is not None:
+            return cls(own=[read_batch(context.fetch(config.waited))], waited=True)
         if config.on_event == "ignore" or (config.on_event == "replace" and request.batch is None):
             return cls()
         found: Take = take(
@@ -92,6 +98,8 @@ class Events:
 
     def put_back(self, context: StepContext, reason: str) -> None:
         """Let this run's batches wait for the next one."""
+        if self.waited:  # the same batch would be too little for the next wait as well
+            return
         identity = context.request.identity
         if self.pulled:
             settle_pulls(context.store, identity.dag_id, identity.run_id, success=False, reason=reason)
@@ -188,7 +196,7 @@ class Events:
 
 def _pull(config: IngestConfig, context: StepContext) -> list[Batch]:
     """Take what is new in the topic that is the source."""
-    identity, topic = context.request.identity, config.source.removeprefix(KAFKA)
+    identity, topic = context.request.identity, config.address.removeprefix(KAFKA)
     settings = kafka_settings(connection_of(context.request.config) or "")
 
     def fetch(batches: BatchLog, room: int) -> Iterator[Batch]:
@@ -201,3 +209,8 @@ def _pull(config: IngestConfig, context: StepContext) -> list[Batch]:
             yield batch
 
     return take_new(context.store, identity.dag_id, identity.run_id, topic, config.max_messages, fetch)
+
+
+def read_batch(folder: Path) -> Batch:
+    """Return the batch that a ``wait`` took, from its artifact's folder."""
+    return Batch(**_decode((folder / WAIT_MANIFEST).read_bytes()))

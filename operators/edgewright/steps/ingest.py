@@ -76,14 +76,14 @@ def _ingest(config: IngestConfig, events: Events, context: StepContext) -> StepO
     return StepOutput(
         outputs={"dataset": context.put(folder, "dataset", reference_meta(manifest))},
         metrics={"rows": manifest["rows"], "bytes": table.size, "bad_rows": table.bad_count}
-        | ({"messages": events.messages} if events.batches else {}),
+        | ({"messages": events.messages} if events.batches and not events.waited else {}),
         notes=notes,
     )
 
 
 def _notes(table: Table, rows: int, events: Events, repeated: int, manifest: dict[str, Any]) -> list[str]:
     notes = [f"{rows:,} rows, {len(table.columns)} columns from {table.shown}: {_parts(manifest)}"]
-    if events.batches:
+    if events.batches and not events.waited:
         notes.append(f"{events.messages:,} of them are messages of {len(events.batches)} batches")
     if repeated:
         notes.append(f"{repeated:,} messages stand in the holdout and were left out")
@@ -99,11 +99,13 @@ def _read_source(
 
     A column of whole numbers in which events have decimal ones is read as numbers.
     """
+    if events.waited:
+        return _read_waited(config, events, spool, splitter, context)
     if events.pulled:
         path = events.write_whole(context.scratch / "messages.jsonl", context)
-        table = open_table(path, shown(config.source), config.model_copy(update=_MESSAGES))
+        table = open_table(path, shown(config.address), config.model_copy(update=_MESSAGES))
         return table, _first_pass(table, spool, splitter, config, context)
-    opened = open_source(config.source, config, context, "source")
+    opened = open_source(config.address, config, context, "source")
     alone = config.on_event == "replace" and bool(events.own)
     table = opened(config, None)
     while True:
@@ -118,6 +120,33 @@ def _read_source(
             splitter.restart()
 
 
+def _read_waited(
+    config: IngestConfig, events: Events, spool: Spool, splitter: Splitter | None, context: StepContext
+) -> tuple[Table, int]:
+    """Read what a task has waited for: its messages, or its objects one after the other, with the first one's columns.
+
+    Raises:
+        DataError: it holds no rows: a model version, or objects that are gone.
+    """
+    (batch,) = events.own
+    if batch.kind == "registry":
+        raise DataError("this is a version of a model, and no data", where=f"batch {batch.name}")
+    if batch.kind != "objects":
+        path = events.write_whole(context.scratch / "messages.jsonl", context)
+        table = open_table(path, f"batch {batch.name}", config.model_copy(update=_MESSAGES))
+        return table, _first_pass(table, spool, splitter, config, context)
+    files = events.objects(context)
+    first = next(files, None)
+    if first is None:
+        raise DataError("all its objects were replaced or removed meanwhile", where=f"batch {batch.name}")
+    table = open_table(*first, config)
+    rows = _first_pass(table, spool, splitter, config, context)
+    given = {"columns": [name for name, _ in table.columns], "types": {}, "format": "auto"}
+    for path, address in files:
+        rows += _add_file(path, address, given, table, spool, splitter, context)
+    return table, rows
+
+
 def _peek(table: Table) -> int:
     """Find a table's columns and types from its beginning."""
     if next((batch for batch in read_all(table) if batch is not None), None) is None:
@@ -127,7 +156,7 @@ def _peek(table: Table) -> int:
 
 def _add_events(events: Events, table: Table, spool: Spool, splitter: Splitter | None, context: StepContext) -> int:
     """Add the messages and objects of a run as rows with the source's columns; return how many rows there are."""
-    if not events.batches or events.pulled:
+    if not events.batches or events.pulled or events.waited:
         return 0
     columns = {"columns": [name for name, _ in table.columns], "types": {}}
     messages = {**columns, **_MESSAGES, "max_bad_rows": 0.0}
@@ -286,7 +315,7 @@ def _check_parts(manifest: dict[str, Any], config: IngestConfig, *, skip: bool) 
                 raise Skipped(f"no row of {manifest['rows']} went to the part {part}: too few for this split")
             raise DataError(
                 f"split: no row of {manifest['rows']} went to the part {part}",
-                where=shown(config.source),
+                where=shown(config.address),
                 hint="equal rows stay together; bring more rows, another seed, or leave split: out",
             )
 

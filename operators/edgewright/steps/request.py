@@ -12,7 +12,7 @@ from edgewright.errors import ConfigError
 from edgewright.spec.markers import item_at, pure_item, pure_param
 from edgewright.spec.pipeline import Constant, Reference, Template
 from edgewright.spec.steps import STEPS
-from edgewright.spec.steps.base import accepted_kinds
+from edgewright.spec.steps.base import TEXT, accepted_kinds
 
 __all__ = ["pure_param", "resolve_config"]
 
@@ -134,6 +134,8 @@ def _is_result(value: Any) -> bool:
 
 def _take(reference: Reference, value: Any, kinds: tuple[str, ...] | None, field: str | None) -> Any:
     """Return what a single reference means: an output that fits, one by name, or the whole value."""
+    if kinds is not None and TEXT in kinds and isinstance(value, str):
+        return value
     if kinds is not None and not (_is_result(value) and reference.key):
         return _fitting(value, kinds, reference, field)[-1]
     if not _is_result(value) or reference.key is None:

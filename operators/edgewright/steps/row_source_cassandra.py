@@ -45,7 +45,7 @@ class CassandraSource(RowSource):
 
     def __init__(self, config: IngestConfig) -> None:
         self.how = config.cassandra or CassandraRows()
-        self.address = table_address(config.source, config.connection)
+        self.address = table_address(config.address, config.connection)
         self.shown = self.address.shown
         self.parallel = self.how.parallel
         self._connection = Connection(self.address)

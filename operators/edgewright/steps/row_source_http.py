@@ -43,8 +43,8 @@ class HttpSource(RowSource):
 
         assert config.http is not None
         self.how = config.http
-        self._address, self._context = config.source, context
-        self.shown = shown(config.source)
+        self._address, self._context = config.address, context
+        self.shown = shown(config.address)
         headers, auth = dict(self.how.headers), None
         if config.connection is not None:
             found = Credentials.of(config.connection, "https://USER:PASSWORD@HOST, or https://:TOKEN@HOST")

@@ -41,11 +41,11 @@ class ImageSource(RowSource):
     def __init__(self, config: IngestConfig, context: StepContext) -> None:
         assert config.images is not None
         self.how = config.images
-        self.shown = config.source
+        self.shown = config.address
         self._size = (self.how.size[0], self.how.size[1])
         self.parallel = self.how.parallel
         self._label = config.label
-        self._folder = local_folder(config.source, context)
+        self._folder = local_folder(config.address, context)
         self._files = images_of(self._folder)
         if not self._files:
             hint = f"it may hold {', '.join(_SUFFIXES)}, also in folders of their own"
@@ -160,7 +160,7 @@ def images_of(folder: Path) -> list[Path]:
 def folder_state(config: IngestConfig, context: StepContext) -> dict[str, Any]:
     """Return what identifies the images and their labels, for the cache."""
     assert config.images is not None
-    folder = local_folder(config.source, context)
+    folder = local_folder(config.address, context)
     files = [[str(path.relative_to(folder)), sha256_file(path)] for path in images_of(folder)]
     labels = config.images.labels
     return {

@@ -47,7 +47,7 @@ class SqlSource(RowSource):
     def __init__(self, config: IngestConfig, context: StepContext, after: Any = None) -> None:
         assert config.sql is not None
         self.sql: SqlRows = config.sql
-        url = database_url(config.source, config.connection, context)
+        url = database_url(config.address, config.connection, context)
         self.shown = f"{_without_user(url)}#{self.sql.table or 'query'}"
         self.parallel = self.sql.parallel if self.sql.split_by else 1
         self._columns = config.columns

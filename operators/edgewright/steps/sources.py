@@ -39,9 +39,8 @@ def state(config: IngestConfig, context: StepContext) -> dict[str, Any] | None:
     if config.gives_rows:
         return None  # what a database holds is not known before it was read
     found: dict[str, Any] = {}
-    for name in ("source", "holdout"):
-        address = getattr(config, name)
-        if address is None or address.startswith(KAFKA):  # messages are events, below
+    for name, address in (("source", config.address), ("holdout", config.holdout)):
+        if not address or address.startswith(KAFKA):  # messages are events, below
             continue
         try:
             identity = _identity(address, context)

@@ -34,6 +34,8 @@ from edgewright.errors import NotFound, StoreError
 ROOT = "events"
 #: What the names of sources begin with that runs pull from, instead of being started by them.
 PULLED = "pull-"
+#: What the names of sources begin with that a task waits for in the middle of a run.
+WAITED = "wait-"
 _FOLDER = 1000
 #: Marks in the order in which they win: the last one that is there is the batch's state.
 STATES = ("pending", "claimed", "dispatched", "waiting", "failed", "done")

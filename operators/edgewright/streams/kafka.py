@@ -91,6 +91,11 @@ class KafkaSource:
 
     # -- life --------------------------------------------------------------------------------------------------
 
+    @property
+    def gathered(self) -> int:
+        """How many messages wait for a batch."""
+        return len(self._buffer)
+
     def poll(self, timeout: float = 1.0) -> Batch | None:
         """Wait for messages at most ``timeout`` seconds; return a batch when one is complete and stored.
 

@@ -85,6 +85,11 @@ class ObjectSource:
         self._next = 0.0
         self.problem: str | None = None
 
+    @property
+    def gathered(self) -> int:
+        """How many objects wait for a batch."""
+        return len(self._before)
+
     def poll(self, timeout: float = 1.0) -> Batch | None:
         """Look once the time has come, else wait; return a batch when one is complete and stored."""
         rest = self._next - time.monotonic()

@@ -33,6 +33,11 @@ class RegistrySource:
         self._next = 0.0
         self.problem: str | None = None
 
+    @property
+    def gathered(self) -> int:
+        """How many versions wait for a batch: a version is one at once."""
+        return 0
+
     def poll(self, timeout: float = 1.0) -> Batch | None:
         """Look once the time has come, else wait; return a batch for the first version that is new."""
         rest = self._next - time.monotonic()
@@ -68,12 +73,14 @@ class RegistrySource:
         return None
 
     def _start(self, begun: bool) -> dict[str, list[int]]:
-        """Return what there was at the first look: only what comes later starts a run."""
+        """Return what there was at the first look: only what comes later counts, or the newest of it as well."""
         key = f"{self.batches.prefix}/start.json"
         if not begun:
             places: dict[str, list[int]] = {}
             for model, version in self._fitting():
-                places[f"{model}/{self.config.alias or 'versions'}"] = [0, version]
+                before = 0 if self.config.alias else version - 1
+                counts = self.config.start == "existing"
+                places[f"{model}/{self.config.alias or 'versions'}"] = [0, before if counts else version]
             self.batches.store.create_json(key, {"positions": places})
         found: dict[str, list[int]] = (self.batches.store.read_json(key) or {"positions": {}})["positions"]
         return found

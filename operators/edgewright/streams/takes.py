@@ -13,7 +13,7 @@ from typing import Any
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import ConfigError, Skipped
-from edgewright.streams.batches import PULLED, ROOT, Batch, BatchLog, file_name, sources
+from edgewright.streams.batches import PULLED, ROOT, WAITED, Batch, BatchLog, file_name, sources
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def _key(dag_id: str, run_id: str) -> str:
 
 
 def _logs(store: ArtifactStore, dag_id: str) -> dict[str, BatchLog]:
-    """Return the logs of the sources that start runs; what runs pull is their own (:mod:`.pulls`)."""
-    found = (source for source in sources(store, dag_id) if not source.startswith(PULLED))
+    """Return the logs of the sources that start runs; others are their runs' own (:mod:`.pulls`, :mod:`.waits`)."""
+    found = (source for source in sources(store, dag_id) if not source.startswith((PULLED, WAITED)))
     return {source: BatchLog(store, dag_id, source) for source in found}
 
 

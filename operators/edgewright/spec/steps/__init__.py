@@ -14,6 +14,7 @@ from edgewright.spec.steps.score import ScoreConfig
 from edgewright.spec.steps.train import TrainConfig
 from edgewright.spec.steps.transform import TransformConfig
 from edgewright.spec.steps.validate import ValidateConfig
+from edgewright.spec.steps.wait import WaitConfig
 
 _TABLE = (
     StepSpec("ingest", IngestConfig, {"dataset": "dataset"}, 1, "edgewright.steps.ingest", libraries=("pyarrow",),
@@ -40,6 +41,8 @@ _TABLE = (
              summary="takes a registered version out of the registry, to go on from it"),
     StepSpec("score", ScoreConfig, {"report": "report"}, 1, "edgewright.steps.score", cached=False,
              summary="asks a model about every row of files of any size"),
+    StepSpec("wait", WaitConfig, {"batch": "batch"}, 1, "edgewright.steps.wait", cached=False,
+             summary="holds the run until messages, objects or a model version are there, and takes them"),
 )  # fmt: skip
 
 #: All steps by their short name.

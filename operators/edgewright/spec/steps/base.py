@@ -79,11 +79,21 @@ def _collect(place: str, value: Any, found: dict[str, ArtifactRef]) -> None:
             _collect(f"{place}.{index}", item, found)
 
 
+#: Stands among the kinds of artifact that a field takes where it takes a text as well.
+TEXT = "text"
+
+
 @dataclass(frozen=True)
 class Accepts:
-    """Annotation of an input field: which kinds of artifact fit, found by ``$x`` among a task's outputs."""
+    """Annotation of an input field: which kinds of artifact fit, found by ``$x`` among a task's outputs.
+
+    Attributes:
+        kinds: The kinds.
+        text: Whether a text fits as well (:data:`TEXT` stands among the kinds then).
+    """
 
     kinds: tuple[Kind, ...]
+    text: bool = False
 
 
 def accepted_kinds(model: type[StepConfig]) -> dict[str, tuple[str, ...]]:
@@ -94,7 +104,7 @@ def accepted_kinds(model: type[StepConfig]) -> dict[str, tuple[str, ...]]:
         for argument in typing.get_args(info.annotation):
             marks += [m for m in getattr(argument, "__metadata__", ()) if isinstance(m, Accepts)]
         if marks:
-            found[info.alias or name] = marks[0].kinds
+            found[info.alias or name] = (*marks[0].kinds, TEXT) if marks[0].text else marks[0].kinds
     return found
 
 

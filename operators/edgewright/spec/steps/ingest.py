@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from edgewright.spec.steps.base import Fraction, Start, StepConfig
+from edgewright.artifacts.refs import ArtifactRef
+from edgewright.spec.steps.base import Accepts, Fraction, Start, StepConfig
 from edgewright.spec.steps.row_sources import (
     SQL_SCHEMES,
     CassandraRows,
@@ -44,6 +45,16 @@ Source = Annotated[
         "kafka://TOPIC with since_last_run: true; "
         "or a database: cassandra://HOST/KEYSPACE.TABLE, postgresql://HOST/DATABASE and others of SQLAlchemy's.",
         examples=["cleveland.csv", "s3://raw/heart/2026.parquet", "postgresql://db.example:5432/vitals"],
+    ),
+]
+#: A source, or what a ``wait`` task took.
+SourceOrBatch = Annotated[
+    Annotated[Source, Tag("text")] | Annotated[ArtifactRef, Accepts(("batch",), text=True), Tag("batch")],
+    # so that a fault speaks of what was meant
+    Discriminator(lambda value: "batch" if isinstance(value, (dict, ArtifactRef)) else "text"),
+    Field(
+        description="A path relative to the pipeline's folder, file://, http(s)://, s3:// or another fsspec address; a "
+        "database; kafka://TOPIC with since_last_run: true; or {$x: task}: what a wait took."
     ),
 ]
 ColumnType = Literal["integer", "number", "string", "boolean", "timestamp", "date"]
@@ -103,7 +114,7 @@ Treatment = Annotated[
 class IngestConfig(StepConfig):
     """Reads tabular data as a stream and writes them as Parquet with a manifest."""
 
-    source: Source
+    source: SourceOrBatch
     sql: Annotated[
         SqlRows | None, Field(description="Of a database: which rows. Passwords come from a connection.")
     ] = None
@@ -169,13 +180,14 @@ class IngestConfig(StepConfig):
     def _fits_together(self) -> IngestConfig:
         if self.split and self.split.stratify and not self.label:
             raise ValueError("split.stratify needs a label")
-        addresses = [address for address in (self.source, self.holdout) if address]
-        from_events = self.on_event != "ignore"
+        addresses = [address for address in (self.address, self.holdout) if address]
+        from_events = self.on_event != "ignore" or self.waited is not None
         takes_one = from_events or self.gives_rows or any(address.startswith(("s3://", KAFKA)) for address in addresses)
         if self.connection and not takes_one:
             raise ValueError("connection is for s3:// sources, databases, topics and http:")
         self._check_rows()
         self._check_kafka()
+        self._check_waited()
         if self.columns is not None:
             if not self.columns or len(set(self.columns)) < len(self.columns):
                 raise ValueError("columns must name at least one column, and each only once")
@@ -191,9 +203,9 @@ class IngestConfig(StepConfig):
     @property
     def kind(self) -> Literal["file", "sql", "cassandra", "http", "images"]:
         """What the source is."""
-        if is_sql(self.source):
+        if is_sql(self.address):
             return "sql"
-        if scheme_of(self.source) == "cassandra":
+        if scheme_of(self.address) == "cassandra":
             return "cassandra"
         if self.images is not None:
             return "images"
@@ -212,8 +224,8 @@ class IngestConfig(StepConfig):
             "images": "a folder of the pipeline's folder or of file://",
         }  # fmt: skip
         fits = {"sql": self.kind == "sql", "cassandra": self.kind == "cassandra",
-                "http": scheme_of(self.source) in ("http", "https"),
-                "images": scheme_of(self.source) in ("", "file")}  # fmt: skip
+                "http": scheme_of(self.address) in ("http", "https"),
+                "images": scheme_of(self.address) in ("", "file")}  # fmt: skip
         for key, with_what in belong.items():
             if getattr(self, key) is not None and not fits[key]:
                 raise ValueError(f"{key} goes with {with_what}, not with this source")
@@ -229,19 +241,29 @@ class IngestConfig(StepConfig):
             if given and self.holdout is None and self.on_event == "ignore":
                 raise ValueError(f"{', '.join(given)}: for files, and the source gives rows")
 
+    def _check_waited(self) -> None:
+        """Refuse what does not go with a batch that a task has waited for."""
+        if self.waited is None:
+            return
+        if self.on_event != "ignore":
+            raise ValueError("on_event is for batches that start a run; here a task has waited for the batch")
+        given = [name for name in ("sql", "cassandra", "http", "images") if getattr(self, name) is not None]
+        if given:
+            raise ValueError(f"{given[0]} is for addresses, and here a task has waited for the rows")
+
     def _check_kafka(self) -> None:
         """Refuse what does not go with messages that a run pulls, and pulling from what is no topic."""
         if (self.holdout or "").startswith(KAFKA):
             raise ValueError("holdout must stay the same from run to run; a topic does not")
-        if not self.source.startswith(KAFKA):
+        if not self.address.startswith(KAFKA):
             if self.since_last_run:
                 raise ValueError("since_last_run is for kafka://TOPIC")
             given = [name for name in _PULL_ONLY if name in self.model_fields_set]
             if given:
                 raise ValueError(f"{given[0]} is for kafka://TOPIC with since_last_run: true")
             return
-        if not _TOPIC.fullmatch(self.source):
-            raise ValueError(f"{self.source} is no topic: write kafka://TOPIC; connection: says where the brokers are")
+        if not _TOPIC.fullmatch(self.address):
+            raise ValueError(f"{self.address} is no topic: write kafka://TOPIC; connection: says where the brokers are")
         if not self.since_last_run:
             raise ValueError(
                 "a topic has no end: say since_last_run: true (or let its messages start runs by triggers:)"
@@ -251,3 +273,13 @@ class IngestConfig(StepConfig):
         given = [name for name in _FILE_ONLY if name in self.model_fields_set]
         if given:
             raise ValueError(f"{given[0]} is for files; messages are JSON objects")
+
+    @property
+    def address(self) -> str:
+        """The source's address; empty where the source is what a ``wait`` took."""
+        return self.source if isinstance(self.source, str) else ""
+
+    @property
+    def waited(self) -> ArtifactRef | None:
+        """The batch that is the source, where it is what a ``wait`` took."""
+        return self.source if isinstance(self.source, ArtifactRef) else None
