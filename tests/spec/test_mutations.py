@@ -41,7 +41,7 @@ def _is_free(document: dict[str, Any], path: tuple[Any, ...]) -> bool:
         return True
     if path[0] == "schedule" and "with" in path[:-1]:
         return True
-    if path[0] == "triggers" and "tag" in path[:-1]:
+    if (path[0] == "triggers" or "registry" in path) and "tag" in path[:-1]:
         return True  # names of tags
     if "extra" in path[:-1] or (path[0] == "notify" and "with" in path[:-1]):
         return True
