@@ -79,7 +79,7 @@ class WaitOperator(StepOperator):
             AirflowFailException: it did not come, or cannot be waited for like this.
         """
         from edgewright.errors import ConfigError
-        from edgewright.steps.wait import timed_out
+        from edgewright.streams.waits import timed_out
 
         try:
             if event["state"] != "found":

@@ -20,6 +20,7 @@ def check_combinations(tasks: list[tuple[Path, Task]], faults: Faults) -> None:
     """
     by_id = {task.id: (path, task) for path, task in tasks}
     _check_warm_starts(tasks, faults)
+    _check_waits(tasks, by_id, faults)
     for path, task in tasks:
         if task.uses not in _NEEDS_LABEL:
             continue
@@ -53,6 +54,21 @@ def _check_warm_starts(tasks: list[tuple[Path, Task]], faults: Faults) -> None:
                 (*path, "with", "warm_start"),
                 "training goes on from the model that this pipeline publishes, and it publishes none",
                 allowed="add a publish task, or leave warm_start out",
+                code="combination",
+            )
+
+
+def _check_waits(tasks: list[tuple[Path, Task]], by_id: dict[str, tuple[Path, Task]], faults: Faults) -> None:
+    """Note tasks that take what another one waited for as if it had started the run."""
+    for path, task in tasks:
+        source = task.config.get("source")
+        if task.uses != "ingest" or not isinstance(source, Reference) or source.task not in by_id:
+            continue
+        if by_id[source.task][1].uses == "wait" and task.config.get("on_event", "ignore") != "ignore":
+            faults.add(
+                (*path, "with", "on_event"),
+                "on_event is for batches that start a run, and here a task has waited for the batch",
+                allowed="leave it out",
                 code="combination",
             )
 

@@ -108,7 +108,9 @@ def check_model(
 def _stand_ins(model: type[BaseModel], value: Any) -> Any:
     """Put an artifact where a marker promises one, so that rules between fields are checked, too."""
     fields = accepted_kinds(model) if isinstance(value, dict) else {}
-    for name in fields:
+    for name, kinds in fields.items():
+        if steps_base.TEXT in kinds:
+            continue  # only a run knows which of both it is
         given = value.get(name)
         if isinstance(given, (Reference, Template)):
             value[name] = [_ARTIFACT] if _is_list(model, name) and isinstance(given, Template) else _ARTIFACT

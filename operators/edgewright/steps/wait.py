@@ -13,7 +13,6 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from edgewright.errors import Skipped, TimedOut
 from edgewright.spec.event_fields import seconds
 from edgewright.spec.steps.wait import WaitConfig
 from edgewright.steps.connections import Credentials
@@ -21,7 +20,7 @@ from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.event_rows import WAIT_MANIFEST
 from edgewright.streams.batches import Batch, BatchLog
-from edgewright.streams.waits import Line, Wait, settings_of, wait_source
+from edgewright.streams.waits import Line, Wait, settings_of, timed_out, wait_source
 
 #: Seconds between two lines about how far it is.
 _TELL = 15.0
@@ -62,13 +61,6 @@ def _wait(wait: Wait) -> Batch:
                 log.info("waiting: %s, %d s are left", wait.so_far, wait.deadline - time.time())
     finally:
         wait.close()
-
-
-def timed_out(config: WaitConfig, reason: str) -> Skipped | TimedOut:
-    """Return the error of a wait that found nothing."""
-    if config.soft_fail:
-        return Skipped(reason)
-    return TimedOut(reason, hint="a longer timeout:, or soft_fail: true to go on without")
 
 
 def _open(config: WaitConfig, batches: BatchLog) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from edgewright.artifacts import ArtifactStore
+from edgewright.errors import Skipped, TimedOut
 from edgewright.spec.steps.wait import WaitConfig
 from edgewright.streams.batches import WAITED, Batch, BatchLog, file_name, sources
 
@@ -140,6 +141,13 @@ class Wait:
 
 def _unit(timeout: object) -> str:
     return "" if isinstance(timeout, str) else " s"
+
+
+def timed_out(config: WaitConfig, reason: str) -> Skipped | TimedOut:
+    """Return the error of a wait that found nothing."""
+    if config.soft_fail:
+        return Skipped(reason)
+    return TimedOut(reason, hint="a longer timeout:, or soft_fail: true to go on without")
 
 
 def settings_of(kind: str, login: str | None, password: str | None, extra: Mapping[str, Any]) -> dict[str, Any]:
