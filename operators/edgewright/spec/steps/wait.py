@@ -32,7 +32,7 @@ class WaitKafka(StepConfig):
     connection: Annotated[str, Field(min_length=1, description="Airflow connection of the type kafka.")] = (
         "kafka_default"
     )
-    format: Annotated[Literal["json", "text", "bytes"], Field(description="What a message holds.")] = "json"
+    format: Annotated[Literal["json", "avro", "text", "bytes"], Field(description="What a message holds.")] = "json"
     key: Annotated[
         str | None, Field(min_length=1, description="Field by which messages of a batch are the same; the last counts.")
     ] = None
