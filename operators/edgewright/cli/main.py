@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": ("edgewright.cli.why:command", "Say why a task ran again, or what was reused."),
     "debug": ("edgewright.cli.debug:command", "Answer again, here, what a task of a run was asked."),
     "events": ("edgewright.cli.events:command", "Show batches of events, and start them again."),
+    "data": ("edgewright.cli.data:command", "Show, compare and profile versions of datasets."),
     "gc": ("edgewright.cli.gc:command", "Remove artifacts and runs that nothing needs any more."),
     "sweep": ("edgewright.cli.sweep:command", "Remove pods of steps that nobody waits for any more."),
     "up": ("edgewright.cli.up:command", "Start the local stack: Airflow, MLflow, the prediction service."),
@@ -47,7 +48,21 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 #: Shown apart in --help, in this order.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Pipelines": ("new", "check", "plan", "run", "why", "debug", "render", "docs", "convert", "schema", "gc", "sweep"),
+    "Pipelines": (
+        "new",
+        "check",
+        "plan",
+        "run",
+        "why",
+        "debug",
+        "render",
+        "docs",
+        "convert",
+        "schema",
+        "data",
+        "gc",
+        "sweep",
+    ),
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
     "Predictions": ("score",),
     "Events": ("events", "sink", "bridge"),

@@ -16,7 +16,7 @@ Everything happens in the installation that ``EDGEWRIGHT_HOME`` or the working d
 
 from __future__ import annotations
 
-from edgewright.sdk.datasets import DatasetVersion, dataset, datasets
+from edgewright.cli.dataset_versions import DatasetVersion, dataset, datasets
 from edgewright.sdk.judging import Verdict, evaluate, register
 from edgewright.sdk.runs import KeptModel, Run, start_run
 from edgewright.sdk.triggering import Started, trigger

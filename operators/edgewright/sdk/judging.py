@@ -15,7 +15,7 @@ from edgewright.steps.contract import Gate, Source, StepResult
 from edgewright.steps.execute import execute
 
 if TYPE_CHECKING:
-    from edgewright.sdk.datasets import DatasetVersion
+    from edgewright.cli.dataset_versions import DatasetVersion
 
 
 @dataclass(frozen=True)

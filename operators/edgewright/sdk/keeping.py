@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.artifacts import ArtifactRef
+from edgewright.cli.dataset_versions import DatasetVersion
 from edgewright.errors import ConfigError
-from edgewright.sdk.datasets import DatasetVersion
 from edgewright.sdk.runs import request_of
 from edgewright.steps import metrics
 from edgewright.steps.context import StepContext

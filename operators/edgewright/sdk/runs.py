@@ -14,7 +14,7 @@ from edgewright.installation import Installation
 from edgewright.steps.contract import Identity, Source, StepRequest
 
 if TYPE_CHECKING:
-    from edgewright.sdk.datasets import DatasetVersion
+    from edgewright.cli.dataset_versions import DatasetVersion
     from edgewright.steps.tracking import TrackedRun
 
 

@@ -161,3 +161,34 @@ def bars(title: str, unit: str, values: dict[str, float]) -> bytes:
     axes.margins(x=0.18)
     axes.grid(visible=False, axis="y")
     return _png(figure)
+
+
+def histogram(column: dict[str, Any]) -> bytes:
+    """Draw a column of a profile: its histogram, or its frequent values."""
+    figure, axes = _figure(str(column["name"]), "", "rows")
+    if "histogram" in column:
+        edges, counts = column["histogram"]["edges"], column["histogram"]["counts"]
+        axes.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=BLUE, linewidth=0)
+    else:
+        values = [str(entry["value"])[:18] for entry in column["frequent"]]
+        axes.barh(range(len(values)), [entry["count"] for entry in column["frequent"]], color=BLUE)
+        axes.set_yticks(range(len(values)), values)
+        axes.invert_yaxis()
+        axes.set_xlabel("rows", color=INK)
+        axes.set_ylabel("")
+    return _png(figure)
+
+
+def heat_map(names: Sequence[str], values: Sequence[Sequence[float | None]]) -> bytes:
+    """Draw correlations, blue where they are negative and orange where they are positive."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    figure, axes = _figure("Correlations", "", "")
+    axes.grid(visible=False)
+    colours = LinearSegmentedColormap.from_list("signed", [BLUE, "#00000000", ORANGE])
+    matrix = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=np.float64)
+    axes.imshow(matrix, cmap=colours, vmin=-1, vmax=1)
+    size = 8 if len(names) <= 15 else 5
+    axes.set_xticks(range(len(names)), [name[:14] for name in names], rotation=90, fontsize=size)
+    axes.set_yticks(range(len(names)), [name[:14] for name in names], fontsize=size)
+    return _png(figure)

@@ -1,4 +1,4 @@
-"""Dataset versions of an installation's store, read into a notebook."""
+"""Dataset versions of an installation's store: for ``edgewright data``, and for notebooks by the SDK."""
 
 from __future__ import annotations
 
