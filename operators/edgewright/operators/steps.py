@@ -163,7 +163,8 @@ class TransformOperator(StepOperator):
         data: The task that makes the dataset.
         entry: A function of yours as ``file.py:function``.
         fit: A function of yours that learns from ``train``.
-        args: Keyword arguments of the functions.
+        sql: A SELECT over ``data`` and ``train`` instead, by DuckDB.
+        args: Keyword arguments of the functions, parameters of the query.
         frame: What the function gets: a pandas DataFrame of a whole part, or Arrow batches.
     """
 
@@ -175,6 +176,7 @@ class TransformOperator(StepOperator):
         data: Any = UNSET,
         entry: Any = UNSET,
         fit: Any = UNSET,
+        sql: Any = UNSET,
         args: Any = UNSET,
         frame: Any = UNSET,
         config: Any = None,
@@ -184,6 +186,7 @@ class TransformOperator(StepOperator):
             data=data,
             entry=entry,
             fit=fit,
+            sql=sql,
             args=args,
             frame=frame,
         )

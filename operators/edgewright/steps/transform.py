@@ -1,7 +1,8 @@
-"""``transform``: a function of the user's from dataset to dataset, with state that is fitted on ``train`` only."""
+"""``transform``: a function or a query from dataset to dataset, with state that is fitted on ``train`` only."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import random
 from collections.abc import Callable
@@ -48,9 +49,8 @@ def run(config: TransformConfig, context: StepContext) -> StepOutput:
     dataset = Dataset.open(context.fetch(config.data))
     integers = {c["name"] for c in dataset.columns if c["type"] == "integer"} & set(dataset.manifest["missing"])
     rows = CollectedRows(context.folder("collected"), dataset.label, integers)
-    first = config.fit or config.entry or ""
-    with user_code(context.source_folder, first):
-        applied = _fitted(config, context, dataset, rows) if config.fit else _stateless(config, context, dataset, rows)
+    with _user_code(config, context):
+        applied = _applied(config, context, dataset, rows)
         columns = rows.columns(applied.entry)
         _check_rows(dataset, rows, applied)
         outputs: dict[str, ArtifactRef] = {}
@@ -61,6 +61,21 @@ def run(config: TransformConfig, context: StepContext) -> StepOutput:
     outputs = {"dataset": context.put(context.scratch / "dataset", "dataset", reference_meta(manifest)), **outputs}
     metrics = {"rows": float(manifest["rows"]), "columns": float(len(columns))}
     return StepOutput(outputs=outputs, metrics=metrics, notes=notes)
+
+
+def _user_code(config: TransformConfig, context: StepContext) -> contextlib.AbstractContextManager[Any]:
+    if config.sql:
+        return contextlib.nullcontext()
+    return user_code(context.source_folder, config.fit or config.entry or "")
+
+
+def _applied(config: TransformConfig, context: StepContext, dataset: Dataset, rows: CollectedRows) -> _Applied:
+    if config.sql:
+        from edgewright.steps.transform_sql import NAME, apply_sql
+
+        apply_sql(config.sql, config.args, context, dataset, rows)
+        return _Applied(NAME, {"kind": "sql", "entry": NAME, "sql": config.sql, "args": config.args})
+    return _fitted(config, context, dataset, rows) if config.fit else _stateless(config, context, dataset, rows)
 
 
 # -- calling the user's functions ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from edgewright.spec.steps.base import Dataset, EntryPoint, StepConfig
 
 
 class TransformConfig(StepConfig):
-    """Applies a function to every part of a dataset.
+    """Applies a function, or a query, to every part of a dataset.
 
     Without ``fit``, ``entry`` is called as ``entry(frame, **args)`` for each part. With ``fit``,
     ``state = fit(train, **args)`` is called once, and then ``entry(frame, state, **args)`` for each part; the state is
@@ -21,6 +21,14 @@ class TransformConfig(StepConfig):
     data: Dataset
     entry: EntryPoint | None = None
     fit: EntryPoint | None = None
+    sql: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="A SELECT by DuckDB instead; it sees data, the part at hand, and train; args are parameters.",
+            examples=["SELECT *, chol / avg(chol) OVER () AS relative FROM data"],
+        ),
+    ] = None
     args: dict[str, Any] = {}
     frame: Annotated[
         Literal["pandas", "arrow"],
@@ -29,8 +37,12 @@ class TransformConfig(StepConfig):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> TransformConfig:
-        if not self.entry and not self.fit:
-            raise ValueError("needs entry, fit or both")
+        if self.sql:
+            given = [name for name in ("entry", "fit", "frame") if name in self.model_fields_set]
+            if given:
+                raise ValueError(f"sql stands alone, without {' and '.join(given)}; use two tasks")
+        elif not self.entry and not self.fit:
+            raise ValueError("needs entry, fit or both; or sql")
         if self.fit and self.frame == "arrow":
             raise ValueError("fit works on pandas frames; leave frame out")
         return self
