@@ -61,7 +61,7 @@ def add_settling(pipeline: Pipeline, dag: DAG) -> None:
     Raises:
         ConfigError: a task of the document has its id.
     """
-    pulls = pipeline.pulls
+    pulls = [{"topic": topic, "connection": connection} for topic, connection in pipeline.pulls.items()]
     if not pipeline.triggers and not pulls and not any(task.uses == "wait" for task in pipeline.tasks):
         return
     if SETTLE in dag.task_dict:

@@ -136,15 +136,17 @@ class SettleOperator(BaseOperator):
 
     Args:
         sources: As :class:`StartRunsOperator` has them.
-        pulls: Connections of the topics that the run's own tasks pull from, by topic.
+        pulls: For each topic that the run's own tasks pull from ``{topic, connection}``.
     """
 
     ui_color = "#fdf3d7"
 
-    def __init__(self, *, sources: list[dict[str, Any]], pulls: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, sources: list[dict[str, Any]], pulls: list[dict[str, str]] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.sources = sources
-        self.pulls = dict(pulls or {})
+        self.pulls = pulls or []
 
     @classmethod
     def get_serialized_fields(cls) -> frozenset[str]:
@@ -185,9 +187,10 @@ class SettleOperator(BaseOperator):
         if count:
             log.info("%d pulled batches %s", count, "wait for the next run" if failed else "are done")
         if count and not failed:
-            for topic, connection in self.pulls.items():
-                if topic:
-                    show_progress(store, run.dag_id, topic, BaseHook.get_connection(connection).extra_dejson)
+            for pull in self.pulls:
+                if pull["topic"]:
+                    settings = BaseHook.get_connection(pull["connection"]).extra_dejson
+                    show_progress(store, run.dag_id, pull["topic"], settings)
         return count
 
     def _failed(self, context: Any) -> list[str]:

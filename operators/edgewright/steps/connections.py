@@ -68,11 +68,12 @@ class Credentials:
 
 
 def connection_of(config: Mapping[str, Any]) -> str | None:
-    """Return the connection that a step's configuration needs, also where it names none."""
-    if config.get("connection") is None and str(config.get("source")).startswith("kafka://"):
+    """Return the connection that a step needs: its own, that of the place where it offers bundles, or the usual one."""
+    bundle = config.get("bundle")
+    named = config.get("connection") or (bundle.get("connection") if isinstance(bundle, Mapping) else None)
+    if named is None and str(config.get("source")).startswith("kafka://"):
         return "kafka_default"
-    bundle = config.get("bundle")  # where publish offers bundles
-    return config.get("connection") or (bundle.get("connection") if isinstance(bundle, Mapping) else None)
+    return named if isinstance(named, str) else None
 
 
 def object_store_options(connection: str | None) -> dict[str, Any]:

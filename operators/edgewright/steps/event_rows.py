@@ -197,12 +197,13 @@ class Events:
 def _pull(config: IngestConfig, context: StepContext) -> list[Batch]:
     """Take what is new in the topic that is the source."""
     identity, topic = context.request.identity, config.address.removeprefix(KAFKA)
-    settings = kafka_settings(connection_of(context.request.config) or "")
+    connection = connection_of(context.request.config) or ""
+    settings = kafka_settings(connection)
 
     def fetch(batches: BatchLog, room: int) -> Iterator[Batch]:
         from edgewright.streams.kafka_pull import KafkaPull
 
-        for batch in KafkaPull(topic, config.start, settings, batches).new_batches(room):
+        for batch in KafkaPull(topic, config.start, settings, batches, connection).new_batches(room):
             if batch.rejected:
                 context.note("%d messages of %s cannot be read: edgewright events show %s %s",
                              batch.rejected, topic, identity.dag_id, batch.name)  # fmt: skip

@@ -15,12 +15,16 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from edgewright.errors import ConfigError
 
+#: What the settings of a schema registry begin with, as everywhere with Confluent's clients.
+REGISTRY = "schema.registry."
+_OBJECTS = ("logger", "on_commit", "on_delivery")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,47}")
 
@@ -89,7 +93,19 @@ def kafka_address(text: str, *, topic: bool = True) -> KafkaAddress:
         settings = json.loads(extra) if isinstance(extra, str) else dict(extra)
         if not settings.get("bootstrap.servers"):
             raise ConfigError("the connection's extra has no bootstrap.servers", where=place)
-    return KafkaAddress(settings, name, f"kafka://{place}/{name}")
+    return KafkaAddress(librdkafka_settings(settings), name, f"kafka://{place}/{name}")
+
+
+def librdkafka_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what librdkafka takes of a Kafka connection's extra: everything but what others are to read there.
+
+    Functions (Airflow's own hook imports them by their names) are ours, and a schema registry is not librdkafka's.
+    """
+    return {
+        name: value
+        for name, value in settings.items()
+        if value is not None and not name.startswith(REGISTRY) and not name.endswith("_cb") and name not in _OBJECTS
+    }
 
 
 def cassandra_address(text: str) -> CassandraAddress:

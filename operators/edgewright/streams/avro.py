@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgewright.errors import ConfigError, Unavailable
+from edgewright.streams.addresses import REGISTRY
 
-#: What the registry's settings in a Kafka connection's extra begin with, as everywhere with Confluent's clients.
-PREFIX = "schema.registry."
 _HEAD = 5
 _TIMEOUT = 10
 
@@ -33,7 +32,7 @@ class AvroReader:
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        given = {name.removeprefix(PREFIX): value for name, value in settings.items() if name.startswith(PREFIX)}
+        given = {name.removeprefix(REGISTRY): value for name, value in settings.items() if name.startswith(REGISTRY)}
         if not given.get("url"):
             raise ConfigError("format: avro needs schema.registry.url in the extra of the Kafka connection")
         try:

@@ -30,7 +30,7 @@ from confluent_kafka.admin import AdminClient
 
 from edgewright.errors import ConfigError, Unavailable
 from edgewright.spec.triggers import KafkaTrigger, seconds
-from edgewright.streams.avro import PREFIX
+from edgewright.streams.addresses import librdkafka_settings
 from edgewright.streams.batches import Batch, BatchLog, Positions
 from edgewright.streams.dead_letters import send_dead
 from edgewright.streams.messages import Decoder, Received, dead_entry
@@ -43,6 +43,11 @@ MAX_MESSAGE = 16 << 20
 _TIMEOUT = 10.0
 #: Faults that are over as soon as a broker answers.
 _AWAY = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE)
+#: Faults of the login, or of what it may do.
+_REFUSED = (
+    KafkaError._AUTHENTICATION, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+)  # fmt: skip
 _CONSUMER_ONLY = ("group.id", "auto.offset.reset", "enable.auto.commit", "session.timeout.ms", "heartbeat.interval.ms",
                   "max.poll.interval.ms", "group.instance.id", "partition.assignment.strategy")  # fmt: skip
 
@@ -50,11 +55,7 @@ _CONSUMER_ONLY = ("group.id", "auto.offset.reset", "enable.auto.commit", "sessio
 def client_settings(settings: Mapping[str, Any], *, consumer: bool = False) -> dict[str, Any]:
     """Return what librdkafka takes of a connection's settings."""
     left_out = () if consumer else _CONSUMER_ONLY
-    return {
-        name: value
-        for name, value in settings.items()
-        if name not in left_out and not name.startswith(PREFIX) and not callable(value)
-    }
+    return {name: value for name, value in librdkafka_settings(settings).items() if name not in left_out}
 
 
 class KafkaSource:
@@ -86,6 +87,8 @@ class KafkaSource:
         #: Why nothing can come at the moment.
         self.problem: str | None = None
         self._is_away = False
+        #: Whether the brokers have refused the login.
+        self.refused = False
         #: Messages that came and could not be read yet, because the schema registry is away.
         self._unread: list[Any] = []
 
@@ -164,13 +167,25 @@ class KafkaSource:
         }  # fmt: skip
 
     def _complain(self, error: Any) -> None:
-        text = error.str() if isinstance(error, KafkaError) else str(error)
+        text = self._words(error) if isinstance(error, KafkaError) else str(error)
+        self.refused = self.refused or (isinstance(error, KafkaError) and error.code() in _REFUSED)
         self._is_away = isinstance(error, KafkaError) and error.code() in _AWAY
         if isinstance(error, KafkaError) and error.code() == KafkaError._ALL_BROKERS_DOWN and self.problem:
             return  # why was said before
         if text != self.problem:
             self.problem = text
             log.warning("%s waits for Kafka: %s", self.batches.source, text)
+
+    def _words(self, error: KafkaError) -> str:
+        """Return what is wrong, and where it is to be mended."""
+        place = f"the connection {self.config.connection}"
+        if error.code() == KafkaError._AUTHENTICATION:
+            return f"the brokers refuse the login of {place}: {error.str()}"
+        if error.code() == KafkaError._SSL:
+            return f"no TLS with the brokers of {place} (see its ssl.ca.location and security.protocol): {error.str()}"
+        if error.code() in _REFUSED:
+            return f"the login of {place} may not do this: {error.str()}"
+        return str(error.str())
 
     def _ask_again(self) -> None:
         """Notice that a broker is back although nothing comes: a short absence changes nothing in the group."""
@@ -183,7 +198,7 @@ class KafkaSource:
     def _is_solved(self) -> None:
         if self.problem is not None:
             log.warning("%s: Kafka answers again", self.batches.source)
-        self.problem, self._is_away = None, False
+        self.problem, self._is_away, self.refused = None, False, False
 
     # -- where to begin ----------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from edgewright.errors import DataError, Unavailable
+from edgewright.errors import ConfigError, DataError, Unavailable
 from edgewright.spec.triggers import KafkaTrigger
 from edgewright.streams.batches import Batch, BatchLog
 from edgewright.streams.kafka import MAX_BYTES, KafkaSource
@@ -34,10 +34,19 @@ class KafkaPull(KafkaSource):
         start: Where to begin the first time: ``latest``, ``earliest`` or a date.
         settings: Of the connection, as librdkafka names them.
         batches: Where batches go, and where to go on.
+        connection: Its name, for messages.
     """
 
-    def __init__(self, topic: str, start: str, settings: Mapping[str, Any], batches: BatchLog) -> None:
-        super().__init__(KafkaTrigger(topic=topic, start=start), settings, batches, Decoder("json"))
+    def __init__(
+        self,
+        topic: str,
+        start: str,
+        settings: Mapping[str, Any],
+        batches: BatchLog,
+        connection: str = "kafka_default",
+    ) -> None:
+        trigger = KafkaTrigger(topic=topic, start=start, connection=connection)
+        super().__init__(trigger, settings, batches, Decoder("json"))
         self._topic = topic
 
     def new_batches(self, room: int) -> Iterator[Batch]:
@@ -45,6 +54,7 @@ class KafkaPull(KafkaSource):
 
         Raises:
             DataError: there is no such topic.
+            ConfigError: the brokers refuse the login.
             Unavailable: the brokers do not answer.
         """
         try:
@@ -54,7 +64,9 @@ class KafkaPull(KafkaSource):
         except KafkaException as error:
             with contextlib.suppress(KafkaException, RuntimeError):
                 self._consumer.poll(0)  # what librdkafka has to say about it waits until it is asked
-            said = self.problem or error.args[0].str()
+            said = self.problem or self._words(error.args[0])
+            if self.refused:
+                raise ConfigError(said, where=f"kafka://{self._topic}") from error
             raise Unavailable(f"Kafka does not answer: {said}", where=f"kafka://{self._topic}") from error
         finally:
             self.close()
