@@ -165,3 +165,17 @@ def test_a_server_that_is_away_changes_nothing(
     callbacks = told("  - email: {to: a@example.org, from: b@example.org}", tmp_path)
     callbacks.tasks[""]["on_failure_callback"][0](context("t", exception=ValueError("x")))
     assert "nobody was told by email" in caplog.text
+
+
+def test_a_notifier_of_the_pipelines_own_folder_is_found(tmp_path: Path) -> None:
+    (tmp_path / "own_notices.py").write_text(
+        "from pathlib import Path\n"
+        "class ToFile:\n"
+        "    def __init__(self, path): self.path = path\n"
+        "    def __call__(self, context): Path(self.path).write_text(context['message'])\n"
+    )
+    place = tmp_path / "said.txt"
+    entries = told(f"  - {{uses: own_notices.ToFile, with: {{path: {place}}}, when: failure}}\n", tmp_path)
+    (callback,) = entries.tasks["train"]["on_failure_callback"]
+    callback(context("m", exception=ValueError("no rows")))
+    assert place.read_text() == "heart: task m failed: no rows"

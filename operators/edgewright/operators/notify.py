@@ -12,27 +12,16 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from edgewright.spec.notify import DEFAULT_MOMENTS, NOTICES
+from edgewright.spec.notify import DEFAULT_MOMENTS, NAMES, NOTICES
 from edgewright.spec.pipeline import Pipeline
 from edgewright.spec.steps import STEPS
+from edgewright.steps.code import importable
 
 log = logging.getLogger("edgewright.operators")
 _SECONDS = 10
-_AVAILABLE = (
-    "dag_id",
-    "run_id",
-    "task_id",
-    "reason",
-    "model",
-    "version",
-    "alias",
-    "metrics",
-    "time",
-    "event",
-    "message",
-)
 
 
 @dataclass
@@ -55,7 +44,7 @@ class Told:
             kind = next(kind for kind in (*NOTICES, "uses") if kind in entry)
             given = entry.get("when") or DEFAULT_MOMENTS
             moments = frozenset([given] if isinstance(given, str) else given)
-            notice = Notice(kind, _config(kind, entry), moments, pipeline.dag_id)
+            notice = Notice(kind, _config(kind, entry), moments, pipeline.dag_id, pipeline.folder)
             told._add(notice, pipeline)
         return told
 
@@ -87,12 +76,14 @@ class Notice:
         config: Its arguments.
         moments: What it tells of.
         dag_id: The pipeline.
+        folder: Its folder, where a notifier of its own may be.
     """
 
     kind: str
     config: Mapping[str, Any]
     moments: frozenset[str]
     dag_id: str
+    folder: Path
 
     def failed(self, context: Any) -> None:
         """Tell of a task that failed for good; of a refused gate only once."""
@@ -154,7 +145,7 @@ class Notice:
         if template is None:
             return str(said["message"])
         env = jinja2.sandbox.SandboxedEnvironment(undefined=jinja2.StrictUndefined)
-        return env.from_string(template).render({**dict.fromkeys(_AVAILABLE), **said})
+        return env.from_string(template).render({**dict.fromkeys(NAMES), **said})
 
     def _email(self, said: Mapping[str, Any], context: Any) -> None:
         import html
@@ -198,5 +189,6 @@ class Notice:
         import importlib
 
         module, _, name = self.config["uses"].rpartition(".")
-        notifier = getattr(importlib.import_module(module), name)(**self.config["with"])
-        notifier({**context, **{key: value for key, value in said.items() if key not in context}})
+        with importable(self.folder):
+            notifier = getattr(importlib.import_module(module), name)(**self.config["with"])
+            notifier({**context, **{key: value for key, value in said.items() if key not in context}})

@@ -81,6 +81,28 @@ def mapping(value: Any) -> dict[str, Any]:
     return value
 
 
+#: Settings of Jinja that a document can give, and the JSON type of each.
+JINJA_SETTINGS = {
+    **dict.fromkeys(
+        ("block_start_string", "block_end_string", "variable_start_string", "variable_end_string",
+         "comment_start_string", "comment_end_string", "line_statement_prefix", "line_comment_prefix",
+         "newline_sequence"),
+        "string",
+    ),
+    **dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline", "autoescape"), "boolean"),
+}  # fmt: skip
+
+
+def jinja_settings(value: Any) -> dict[str, Any]:
+    """Take arguments of Jinja's environment."""
+    kinds = {"string": str, "boolean": bool}
+    if not isinstance(value, dict) or not all(
+        isinstance(setting, kinds.get(JINJA_SETTINGS.get(name, ""), ())) for name, setting in value.items()
+    ):
+        raise Invalid(f"a mapping of {listing(JINJA_SETTINGS, 20)}")
+    return value
+
+
 def texts(value: Any) -> list[str]:
     """Take a list of texts."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -172,7 +194,7 @@ TASK_ARGUMENTS: dict[str, Reader] = {
     "execution_timeout": duration,
     "trigger_rule": OneOf(TRIGGER_RULES),
     "weight_rule": OneOf(WEIGHT_RULES),
-    "priority_weight": Integer(0),
+    "priority_weight": Integer(-(2**31)),
     "pool": text,
     "pool_slots": Integer(1),
     "queue": text,
@@ -187,6 +209,9 @@ TASK_ARGUMENTS: dict[str, Reader] = {
     "wait_for_downstream": boolean,
     "do_xcom_push": boolean,
     "multiple_outputs": boolean,
+    "render_template_as_native_obj": boolean,
+    "allow_nested_operators": boolean,
+    "logger_name": text,
     "max_active_tis_per_dag": Integer(1),
     "max_active_tis_per_dagrun": Integer(1),
     "start_date": moment,
@@ -260,8 +285,11 @@ DAG_ARGUMENTS: dict[str, Reader] = {
     "dag_display_name": text,
     "is_paused_upon_creation": boolean,
     "render_template_as_native_obj": boolean,
+    "template_searchpath": text_or_texts,
+    "jinja_environment_kwargs": jinja_settings,
     "fail_fast": boolean,
     "disable_bundle_versioning": boolean,
+    "rerun_with_latest_version": boolean,
     "on_failure_callback": callables,
     "on_success_callback": callables,
 }

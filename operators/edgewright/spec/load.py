@@ -188,7 +188,7 @@ def _read_document(composed: Composed, text: str, file: Path, faults: Faults, *,
     known = {key: value for key, value in document.items() if key in DAG_ARGUMENTS and value is not None}
     params = read_params(document.get("params"), ("params",), faults)
     profiles = read_profiles(document.get("profiles"), faults)
-    values = Values(file.parent, set(params), faults)
+    values = Values(file.parent, set(params), faults, thorough=thorough)
     tasks, groups, places = _read_tasks(document, values, params, profiles, faults, thorough=thorough)
     dag_id = document.get("dag_id")
     schedule = _read_schedule(document.get("schedule"), file, faults, thorough=thorough)

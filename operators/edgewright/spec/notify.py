@@ -9,6 +9,7 @@ from pydantic import Field
 
 from edgewright.spec.code import check_operator
 from edgewright.spec.faults import Faults, Path, listing, near
+from edgewright.spec.jinja import check_template
 from edgewright.spec.signatures import check_arguments
 from edgewright.spec.step_config import check_model
 from edgewright.spec.steps.base import StepConfig
@@ -22,6 +23,10 @@ MOMENTS = {
     "success": "the run succeeded",
 }
 DEFAULT_MOMENTS = ("failure", "gate")
+#: What templates of messages know.
+NAMES = (
+    "dag_id", "run_id", "task_id", "reason", "model", "version", "alias", "metrics", "time", "event", "message",
+)  # fmt: skip
 _DOTTED = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")
 Text = Annotated[
     str | None,
@@ -91,6 +96,9 @@ def _check_entry(entry: Any, path: Path, values: Values, faults: Faults, *, thor
     _check_moments(entry.get("when"), (*path, "when"), faults)
     if kind != "uses":
         check_model(NOTICES[kind], entry[kind], (*path, kind), faults)
+        for name in ("subject", "text") if thorough and isinstance(entry[kind], dict) else ():
+            if isinstance(template := entry[kind].get(name), str) and name in NOTICES[kind].model_fields:
+                check_template(template, (*path, kind, name), faults, names=NAMES)
         return True
     if not isinstance(entry["uses"], str) or not _DOTTED.match(entry["uses"]):
         faults.add((*path, "uses"), "a notifier is named by its dotted path",

@@ -80,6 +80,14 @@ def _bare(value: Any) -> dict[str, Any]:
 
 def _fragment(fragment: dict[str, Any], path: Path, faults: Faults) -> dict[str, Any]:
     before = len(faults.found)
+    if (
+        fragment
+        and not _KEYS.keys() & fragment.keys()
+        and not (len(fragment) == 1 and near(next(iter(fragment)), _KEYS))
+    ):
+        allowed = "a mapping as default is {type: object, default: {...}}"
+        faults.add(path, "no keyword of JSON Schema is in it", allowed=allowed, code="unknown-key", key=True)
+        return fragment
     for key, value in fragment.items():
         if key not in _KEYS:
             faults.unknown_key((*path, key), KEYS)

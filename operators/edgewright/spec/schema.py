@@ -40,6 +40,7 @@ _READERS: dict[Any, Json] = {
     arguments.text: {"type": "string"},
     arguments.boolean: {"type": "boolean"},
     arguments.mapping: {"type": "object"},
+    arguments.jinja_settings: mapping({name: {"type": kind} for name, kind in arguments.JINJA_SETTINGS.items()}),
     arguments.texts: {"type": "array", "items": {"type": "string"}},
     arguments.assets: {"type": "array", "items": {"$ref": "#/$defs/asset"}},
     arguments.text_or_texts: {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},

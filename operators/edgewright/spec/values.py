@@ -8,6 +8,7 @@ from typing import Any
 
 from edgewright.spec.code import locate
 from edgewright.spec.faults import Faults, Path, listing, near
+from edgewright.spec.jinja import check_template
 from edgewright.spec.pipeline import Constant, ForEach, Reference, Template
 
 _ALIASES = {"$xcom": "$x", "$template": "$t", "$file": "$f"}
@@ -38,9 +39,11 @@ class Values:
         folder: Folder of the document; ``$f`` reads below it.
         params: Names of the document's params.
         faults: Where to note what is wrong.
+        thorough: Parse the templates, too.
     """
 
-    def __init__(self, folder: FilePath, params: set[str], faults: Faults) -> None:
+    def __init__(self, folder: FilePath, params: set[str], faults: Faults, *, thorough: bool = False) -> None:
+        self.thorough = thorough
         self.folder = folder
         self.params = params
         self.faults = faults
@@ -121,6 +124,8 @@ class Values:
             return None
         if (opening := _unclosed(inner)) is not None:
             self.faults.add(path, f"{opening} is never closed", allowed="see Jinja's syntax", code="template")
+        elif self.thorough and _OPENING.search(inner):
+            check_template(inner, path, self.faults)
         for attribute, item in (name for part in _EXPRESSION.findall(inner) for name in _PARAM.findall(part)):
             if (attribute or item) not in self.params:
                 self.faults.add(
