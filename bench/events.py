@@ -1,6 +1,6 @@
 """Events from a real broker: how fast they are taken, how much memory that needs, and how soon a real Airflow starts.
 
-    python bench/events.py [rate] [memory] [latency] [--quick]
+    python bench/events.py [rate] [memory] [latency] [--messages 40] [--quick]
 
 rate      JSON messages a second from a waiting backlog into batches of the artifact store, on one core, beside the
           Kafka provider's ConsumeFromTopicOperator that writes the same values into files of as many lines.
@@ -45,11 +45,15 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=["rate", "memory", "latency", []], help="default: all")
+    parser.add_argument("--messages", type=int, default=40, help="of latency: one at a time, and in the burst")
     parser.add_argument("--quick", action="store_true", help="few messages: shows that it runs, not how fast")
     options = parser.parse_args()
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     for part in options.parts or ["rate", "memory", "latency"]:
-        {"rate": rate, "memory": memory, "latency": latency}[part](quick=options.quick)
+        if part == "latency":
+            latency(3 if options.quick else options.messages)
+        else:
+            {"rate": rate, "memory": memory}[part](quick=options.quick)
 
 
 # -- a broker ----------------------------------------------------------------------------------------------------------
@@ -185,8 +189,7 @@ _CHILDREN: dict[str, Callable[..., dict[str, float]]] = {"ours": _ours, "peer": 
 # -- latency: a real Airflow for each way ------------------------------------------------------------------------------
 
 
-def latency(*, quick: bool) -> None:
-    number, burst = (3, 5) if quick else (40, 40)
+def latency(number: int) -> None:
     found: dict[str, dict[str, list[float]]] = {}
     for way, file in WAYS.items():
         with _broker() as (bootstrap, folder), _airflow(folder, HERE / "event_dags" / file, bootstrap) as api:
@@ -195,8 +198,11 @@ def latency(*, quick: bool) -> None:
             found[way] = _one_at_a_time(sender, seen, number)
             text = "   ".join(_shown(name, found[way][name], found["ours"][name]) for name in ("queued", "running"))
             print(f"{way:<28} {text}   without a run {number - len(found[way]['queued'])} of {number}", flush=True)
-            lost, seconds = _burst(sender, seen, burst)
-            print(f"{'':<28} burst of {burst}: {burst - lost} in a run, the last after {seconds:.1f} s", flush=True)
+            lost, runs, seconds = _burst(sender, seen, number)
+            print(
+                f"{'':<28} burst of {number}: {number - lost} in {runs} runs, the last after {seconds:.1f} s",
+                flush=True,
+            )
 
 
 def _shown(name: str, values: list[float], ours: list[float]) -> str:
@@ -315,14 +321,14 @@ def _one_at_a_time(sender: _Sender, seen: Seen, number: int) -> dict[str, list[f
     return found
 
 
-def _burst(sender: _Sender, seen: Seen, number: int) -> tuple[int, float]:
-    """Return how many messages of a burst have no run in time, and the seconds to the last that has one."""
+def _burst(sender: _Sender, seen: Seen, number: int) -> tuple[int, int, float]:
+    """Return how many messages of a burst have no run in time, the number of runs, the seconds to the last of them."""
     sent = dict(sender.send() for _ in range(number))
     deadline = time.time() + 2 * PATIENCE
     while len(missing := sent.keys() - (runs := seen.runs()).keys()) and time.time() < deadline:
         time.sleep(1)
     last = max((_seconds(runs[index]["queued_at"]) - sent[index] for index in sent if index in runs), default=0.0)
-    return len(missing), last
+    return len(missing), len({runs[index]["dag_run_id"] for index in sent if index in runs}), last
 
 
 if __name__ == "__main__":
