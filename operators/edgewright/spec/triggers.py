@@ -100,6 +100,41 @@ class KafkaTrigger(Trigger):
         return [self.topic] if isinstance(self.topic, str) else list(self.topic)
 
 
+class Notifications(StepConfig):
+    """Where an object store tells of its objects."""
+
+    sqs: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://[^@]+$",
+            description="Address of a queue of SQS; the objects' connection has its credentials.",
+            examples=["https://sqs.eu-west-1.amazonaws.com/123456789012/raw"],
+        ),
+    ] = None
+    kafka: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="Kafka topic, as MinIO sends to.")
+    ] = None
+    connection: Annotated[
+        str | None, Field(min_length=1, description="Airflow connection of the topic. Default: kafka_default.")
+    ] = None
+    sweep: Annotated[
+        Duration, Field(description="Time between two looks at the store itself, for what nobody told of.")
+    ] = "15m"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Notifications:
+        if (self.sqs is None) == (self.kafka is None):
+            raise ValueError("give exactly one of sqs: and kafka:")
+        if self.sqs is not None and self.connection is not None:
+            raise ValueError("connection is for kafka:; a queue has the credentials of the objects")
+        return self
+
+    @property
+    def topic_connection(self) -> str | None:
+        """The connection of the topic; ``None`` for a queue."""
+        return None if self.kafka is None else self.connection or "kafka_default"
+
+
 class ObjectsTrigger(Trigger):
     """Objects that land in a bucket or folder start the pipeline."""
 
@@ -118,6 +153,21 @@ class ObjectsTrigger(Trigger):
     ] = "closed"
     order: Annotated[Literal["key", "time"], Field(description="By which the objects of a batch are ordered.")] = "key"
     every: Annotated[Duration, Field(description="Time between two looks.")] = "10s"
+    notifications: Annotated[
+        Notifications | None,
+        Field(
+            description="Hear of objects by {sqs: QUEUE} or {kafka: TOPIC}, instead of looking every few seconds.",
+            examples=[{"sqs": "https://sqs.eu-west-1.amazonaws.com/123456789012/raw"}],
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ObjectsTrigger:
+        if self.notifications is not None and not self.uri.startswith("s3://"):
+            raise ValueError("notifications are for s3://")
+        if self.notifications is not None and "every" in self.model_fields_set:
+            raise ValueError("with notifications the time between two looks is notifications.sweep, not every")
+        return self
 
 
 class RegistryTrigger(Trigger):

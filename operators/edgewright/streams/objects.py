@@ -185,6 +185,10 @@ class ObjectSource:
 
 def open_source(config: ObjectsTrigger, settings: Mapping[str, Any], batches: BatchLog) -> ObjectSource:
     """Return the source of a trigger."""
+    if config.notifications is not None:
+        from edgewright.streams.notified import NotifiedSource
+
+        return NotifiedSource(config, settings, batches)
     return ObjectSource(config, settings, batches)
 
 

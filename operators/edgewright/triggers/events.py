@@ -22,7 +22,7 @@ from asgiref.sync import sync_to_async
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import EdgewrightError
 from edgewright.installation import Installation
-from edgewright.spec.triggers import TRIGGERS, seconds
+from edgewright.spec.triggers import TRIGGERS, ObjectsTrigger, seconds
 from edgewright.streams.batches import Batch, BatchLog
 
 log = logging.getLogger("edgewright.triggers")
@@ -142,13 +142,17 @@ class BatchTrigger(BaseEventTrigger):
     async def _settings(self) -> dict[str, Any]:
         """Return what the source's connection says."""
         model = TRIGGERS[self.kind].model_validate(self.config)
-        if model.connection is None:
-            return {}
-        connection = await sync_to_async(BaseHook.get_connection)(model.connection)
-        extra: dict[str, Any] = connection.extra_dejson
-        if self.kind == "kafka":
-            return extra
-        return {"login": connection.login, "password": connection.password, "extra": extra}
+        found: dict[str, Any] = {}
+        if model.connection is not None:
+            connection = await sync_to_async(BaseHook.get_connection)(model.connection)
+            extra: dict[str, Any] = connection.extra_dejson
+            if self.kind == "kafka":
+                return extra
+            found = {"login": connection.login, "password": connection.password, "extra": extra}
+        if isinstance(model, ObjectsTrigger) and model.notifications and model.notifications.topic_connection:
+            topic = await sync_to_async(BaseHook.get_connection)(model.notifications.topic_connection)
+            found["notifications"] = topic.extra_dejson
+        return found
 
     def _open(self, batches: BatchLog, settings: dict[str, Any]) -> Source:
         from edgewright.streams.sources import open_source
