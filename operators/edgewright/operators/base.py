@@ -20,7 +20,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from edgewright.artifacts.digest import digest_json, sha256_file
 from edgewright.errors import ConfigError, EdgewrightError, Fault, GateFailed, Skipped, UserFault
 from edgewright.operators.compat import RETURN_KEY, StepPartial, dag_of, is_unmapped, operator_class_of
-from edgewright.operators.connections import connection_in_environment
+from edgewright.operators.connections import connections_in_environment
 from edgewright.operators.links import ArtifactsLink, MlflowLink, ReportLink
 from edgewright.operators.mapping import Items
 from edgewright.operators.values import pull, returned, to_markers
@@ -31,7 +31,7 @@ from edgewright.spec.pipeline import Constant, Reference
 from edgewright.spec.profiles import LOCAL, Profile
 from edgewright.spec.step_config import check_with, known_names
 from edgewright.spec.steps import STEPS
-from edgewright.steps.connections import connection_of
+from edgewright.steps.connections import connections_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -267,7 +267,7 @@ class StepOperator(BaseOperator):
         except EdgewrightError as error:
             self._end(error)
         try:
-            with heard("edgewright.steps") as lines, connection_in_environment(connection_of(request.config)):
+            with heard("edgewright.steps") as lines, connections_in_environment(connections_of(request.config)):
                 result = execute(request) if place == LOCAL else self._elsewhere(place, request, context, event)
         except EdgewrightError as error:
             self._keep_failed(request, context)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from edgewright.steps.connections import variable_of
+
+
+@contextlib.contextmanager
+def connections_in_environment(names: Iterable[str]) -> Iterator[None]:
+    """Put the connections of a step where it looks for them."""
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(connection_in_environment(name))
+        yield
 
 
 @contextlib.contextmanager

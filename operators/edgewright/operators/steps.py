@@ -370,6 +370,7 @@ class PublishOperator(StepOperator):
         description: Text for the registered version.
         tags: Tags of the registered version.
         bundle: Offers the variants to nodes: ``{"to": "s3://edge/bundles", "targets": ["onnx-int8"], "sign": True}``.
+        announce: Says so on a topic of Kafka: ``{"topic": "models", "connection": "kafka_default"}``.
     """
 
     step: ClassVar[str] = "publish"
@@ -384,6 +385,7 @@ class PublishOperator(StepOperator):
         description: Any = UNSET,
         tags: Any = UNSET,
         bundle: Any = UNSET,
+        announce: Any = UNSET,
         config: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -395,6 +397,7 @@ class PublishOperator(StepOperator):
             description=description,
             tags=tags,
             bundle=bundle,
+            announce=announce,
         )
         super().__init__(config={**(config or {}), **given}, **kwargs)
 

@@ -76,6 +76,13 @@ def connection_of(config: Mapping[str, Any]) -> str | None:
     return named if isinstance(named, str) else None
 
 
+def connections_of(config: Mapping[str, Any]) -> list[str]:
+    """Return all connections that a step needs; ``publish`` may announce over one of its own."""
+    announce = config.get("announce")
+    told = announce.get("connection", "kafka_default") if isinstance(announce, Mapping) else None
+    return [name for name in dict.fromkeys((connection_of(config), told)) if isinstance(name, str)]
+
+
 def object_store_options(connection: str | None) -> dict[str, Any]:
     """Return fsspec's options for an S3 store from a connection; none where none is named.
 

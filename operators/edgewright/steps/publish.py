@@ -20,6 +20,7 @@ from edgewright.registry import Registry
 from edgewright.registry.publish import Published, Publishing, note_data_time, publish
 from edgewright.registry.release import MANIFEST, Facts, Variant, build_release, read_variants
 from edgewright.spec.steps.publish import PublishConfig
+from edgewright.steps.announce import announce
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.offers import check_offer, offer_bundles
@@ -64,6 +65,8 @@ def run(config: PublishConfig, context: StepContext) -> StepOutput:
         release = context.fetch(output.outputs["release"])
         for target, address in offer_bundles(config.bundle, context, release, version).items():
             output.tags[f"bundle.{target}"] = address
+    if config.announce is not None:
+        announce(config.announce, output, context)
     return output
 
 
@@ -93,7 +96,7 @@ def _publish(config: PublishConfig, context: StepContext) -> StepOutput:
 
 
 def _record_key(config: PublishConfig, context: StepContext) -> str:
-    asked = config.model_dump(mode="json", exclude={"models", "bundle", "release"}) | {
+    asked = config.model_dump(mode="json", exclude={"models", "bundle", "release", "announce"}) | {
         "models": [ref.sha256 for ref in config.models]
     }
     return f"cache/publish/{digest_json({**asked, 'registry': context.request.tracking_uri})}.json"

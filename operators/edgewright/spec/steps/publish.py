@@ -40,6 +40,15 @@ class BundleConfig(StepConfig):
         return self
 
 
+class AnnounceConfig(StepConfig):
+    """Sends a message to a topic of Kafka when the registry has the version."""
+
+    topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="Name of the topic.")]
+    connection: Annotated[str, Field(min_length=1, description="Airflow connection of the type kafka.")] = (
+        "kafka_default"
+    )
+
+
 class PublishConfig(StepConfig):
     """Registers the given models as the variants of one version, or adds them to a version that is there."""
 
@@ -58,6 +67,10 @@ class PublishConfig(StepConfig):
     description: str = ""
     tags: dict[str, str] = {}
     bundle: Annotated[BundleConfig | None, Field(description="Offer the variants to nodes as bundles.")] = None
+
+    announce: Annotated[
+        AnnounceConfig | None, Field(description="Say so on a topic of Kafka, at least once for each version.")
+    ] = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> PublishConfig:
