@@ -28,6 +28,12 @@ PY
   done
   nice -n 10 go build -trimpath -ldflags "-s -w" -o "$folder/bin/etcd" go.etcd.io/etcd/server/v3
 fi
+if [ ! -x "$folder/bin/coredns" ]; then
+  mkdir -p "$folder/dns"; cd "$folder/dns"
+  [ -f go.mod ] || go mod init dns
+  go get github.com/coredns/coredns@v1.12.4
+  nice -n 10 go build -trimpath -ldflags "-s -w" -o "$folder/bin/coredns" github.com/coredns/coredns
+fi
 if [ ! -x "$folder/bin/pause" ]; then
   cd "$folder/pause"
   printf 'module pause\ngo 1.21\n' > go.mod

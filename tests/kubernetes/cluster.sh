@@ -8,7 +8,7 @@ within() { nsenter --net="/run/netns/$space" "$@"; }
 
 down() {
   [ -d "$state" ] || return 0
-  for name in kubelet scheduler controller-manager apiserver; do stop "$name"; done
+  for name in kubelet dns scheduler controller-manager apiserver; do stop "$name"; done
   if [ -S "$state/containerd.sock" ]; then
     ctr="$folder/root/usr/bin/ctr -a $state/containerd.sock -n k8s.io"
     for task in $($ctr tasks ls -q 2>/dev/null); do $ctr tasks kill -s KILL "$task" 2>/dev/null || true; done
@@ -63,6 +63,7 @@ up() {
   start controller-manager kube-controller-manager --kubeconfig "$state/kubeconfig" --leader-elect=false \
     --service-account-private-key-file sa.key --root-ca-file ca.crt
   start scheduler kube-scheduler --kubeconfig "$state/kubeconfig" --leader-elect=false
+  start dns coredns -conf "$state/Corefile"
   start kubelet kubelet --config "$state/kubelet.yaml" --kubeconfig "$state/kubeconfig" --root-dir "$state/kubelet" \
     --hostname-override node --node-ip "$node"
   for _ in $(seq 120); do

@@ -37,11 +37,14 @@ def main(folder: Path, state: Path, node: str) -> None:
         "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": False},
                            "x509": {"clientCAFile": f"{state}/pki/ca.crt"}},
         "authorization": {"mode": "AlwaysAllow"}, "failSwapOn": False, "failCgroupV1": False,
-        "enforceNodeAllocatable": [], "makeIPTablesUtilChains": False, "address": node, "clusterDNS": ["10.96.0.10"],
+        "enforceNodeAllocatable": [], "makeIPTablesUtilChains": False, "address": node, "clusterDNS": [node],
+        "clusterDomain": "cluster.local",
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100, "resolvConf": "", "podLogsDir": f"{state}/logs", "maxPods": 110,
     }  # fmt: skip
     (state / "kubelet.yaml").write_text(json.dumps(kubelet))
+    names = f"kubernetes cluster.local {{\n    kubeconfig {state}/kubeconfig\n  }}"
+    (state / "Corefile").write_text(f".:53 {{\n  bind {node}\n  errors\n  {names}\n}}\n")
     network = {
         "cniVersion": "0.4.0", "name": "pods", "plugins": [
             {"type": "bridge", "bridge": "pods0", "isGateway": True, "ipMasq": False,

@@ -85,10 +85,11 @@ def _in_pod(place: Profile, request: StepRequest) -> StepResult:
     from edgewright.cli.operators_here import operator_log, prepare_airflow
 
     prepare_airflow()
+    from edgewright.operators.jobs import StepJob
     from edgewright.operators.pods import StepPod
     from edgewright.places.pods import BY_HAND
 
-    pod = StepPod(profile=place, request=request, deferrable=False, by=BY_HAND)
+    pod = (StepJob if place.nodes > 1 else StepPod)(profile=place, request=request, deferrable=False, by=BY_HAND)
     context: Any = {"ti": _Task()}
     try:
         with operator_log():

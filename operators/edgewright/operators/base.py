@@ -291,9 +291,11 @@ class StepOperator(BaseOperator):
     ) -> StepResult:
         """Have a request answered in a process, a container or a pod."""
         if place.on == "kubernetes":
+            from edgewright.operators.jobs import StepJob
             from edgewright.operators.pods import StepPod
 
-            self._running = pod = StepPod(profile=place, request=request, deferrable=self.deferrable,
+            kind = StepJob if place.nodes > 1 else StepPod
+            self._running = pod = kind(profile=place, request=request, deferrable=self.deferrable,
                                           execution_timeout=self.execution_timeout)  # fmt: skip
             return pod.answer(context) if event is None else pod.resume(context, event)
         from edgewright.artifacts import ArtifactStore

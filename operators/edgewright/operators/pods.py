@@ -95,6 +95,9 @@ class StepPod(KubernetesPodOperator):
         self._last: dict[str, Any] | None = None
         self._fault: EdgewrightError | None = None
 
+    #: Whether another pod was taken away that this one cannot do without.
+    _disrupted = False
+
     # -- one pod, by name --------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
@@ -140,13 +143,13 @@ class StepPod(KubernetesPodOperator):
         except ApiException as error:
             if error.status == 409 and (found := self.find_pod(namespace, context)) is not None:
                 return found  # of another worker, a moment ago
-            raise _refused(error, self._profile) from None
+            raise refused(error, self._profile) from None
 
     def _is_ours(self, pod: Any) -> bool:
         """Whether a pod belongs to this try and is worth waiting for; one that was taken away is not."""
         labels = pod.metadata.labels or {}
         same = labels.get("edgewright.dev/try") == str(self._request.identity.try_number)
-        return same and not was_evicted(_document(pod))
+        return same and not was_evicted(document_of(pod))
 
     def _remove(self, pod: Any) -> None:
         """Remove a pod and wait until its name is free."""
@@ -178,12 +181,16 @@ class StepPod(KubernetesPodOperator):
             if error.status != 404:
                 raise
             return
-        self._last = _document(last)
+        self._last = document_of(last)
         if self._last.get("status", {}).get("phase") == "Pending":
             self._fault = unstarted(self._last, self._nodes())
         if not self._killed:
             with contextlib.suppress(ApiException):
-                self.client.delete_namespaced_pod(name, namespace, grace_period_seconds=5)
+                self.delete(name, namespace)
+
+    def delete(self, name: str, namespace: str) -> None:
+        """Delete a pod."""
+        self.client.delete_namespaced_pod(name, namespace, grace_period_seconds=5)
 
     def _await_collector(self, name: str, namespace: str) -> None:
         """Wait until the container that collects has ended (the vendor's own is what Airflow waits for)."""
@@ -199,7 +206,7 @@ class StepPod(KubernetesPodOperator):
 
     def _nodes(self) -> list[dict[str, Any]] | None:
         try:
-            return [_document(node) for node in self.client.list_node(_request_timeout=10).items]
+            return [document_of(node) for node in self.client.list_node(_request_timeout=10).items]
         except ApiException:
             return None  # a worker need not be allowed to read them
 
@@ -271,10 +278,12 @@ class StepPod(KubernetesPodOperator):
         while True:
             words = self._waited(wait)
             result = find(self._store, self._request)
-            if result is not None or self._fault is not None or not self._was_taken():
+            # a node that broke off because another one was evicted has nothing to say about the step
+            done = result is not None and not (result.state == "failed" and self._disrupted)
+            if done or (self._fault is not None and not self._disrupted) or not self._was_taken():
                 break
             self._count(starts, words)
-            self.pod, self._last = None, None
+            self.pod, self._last, self._fault = None, None, None
             wait = lambda: self._start(context)  # noqa: E731
         if result is None and self._fault is not None:
             raise self._fault
@@ -304,14 +313,15 @@ class StepPod(KubernetesPodOperator):
         return was_evicted(self._last)
 
 
-def _document(thing: Any) -> dict[str, Any]:
+def document_of(thing: Any) -> dict[str, Any]:
+    """Return an object of the API as a plain document."""
     if isinstance(thing, dict):
         return thing
     found: dict[str, Any] = ApiClient().sanitize_for_serialization(thing)
     return found
 
 
-def _refused(error: ApiException, profile: Profile) -> EdgewrightError:
+def refused(error: ApiException, profile: Profile) -> EdgewrightError:
     """Return why the API refuses a pod: a quota, a policy, a field that it does not know, no permission."""
     try:
         words = json.loads(error.body)["message"]

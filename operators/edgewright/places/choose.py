@@ -11,6 +11,7 @@ from edgewright.errors import ConfigError
 from edgewright.installation import Installation
 from edgewright.places.containers import Container
 from edgewright.places.foreign import refusal as foreign_refusal
+from edgewright.places.nodes import refusal as nodes_refusal
 from edgewright.places.pod_template import with_pod
 from edgewright.places.pods import refusal as pod_refusal
 from edgewright.spec.profiles import LOCAL, Profile, profile_of
@@ -63,5 +64,7 @@ def refusal(profile: Profile, request: StepRequest) -> str | None:
     if profile.on == "docker":
         return Container(profile).refusal(request)
     if profile.on == "kubernetes":
+        if reason := nodes_refusal(profile, request):
+            return reason
         return pod_refusal(profile, request)
     return None

@@ -25,6 +25,13 @@ def was_evicted(pod: Json | None) -> bool:
     return disrupted and bool(status.get("phase") == "Failed")
 
 
+def was_disrupted(pod: Json) -> bool:
+    """Whether a pod was evicted, preempted or drained, as its own conditions say; a deleted one does not say."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    disrupted = any(one["type"] == "DisruptionTarget" and one["status"] == "True" for one in conditions)
+    return disrupted or pod.get("status", {}).get("reason") in ("Evicted", "Preempting", "NodeLost", "NodeShutdown")
+
+
 def unstarted(pod: Json, nodes: Iterable[Json] | None = None) -> EdgewrightError | None:
     """Return why a pod does not start, or ``None`` where nothing speaks against it yet.
 

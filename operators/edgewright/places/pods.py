@@ -65,7 +65,7 @@ def pod_name(request: StepRequest) -> str:
     """Return the name of the one pod that answers a task of a run."""
     identity = request.identity
     digest = hashlib.sha256(f"{request.store}/{identity.key}".encode()).hexdigest()[:12]
-    words = re.sub(r"[^a-z0-9]+", "-", f"{identity.dag_id}-{identity.task_id}".lower()).strip("-")[:45].strip("-")
+    words = re.sub(r"[^a-z0-9]+", "-", f"{identity.dag_id}-{identity.task_id}".lower()).strip("-")[:38].strip("-")
     return f"ew-{words or 'step'}-{digest}"
 
 

@@ -127,6 +127,9 @@ class Profile(StepConfig):
     priority: Annotated[ObjectName | None, Field(description="PriorityClass.")] = None
     runtime_class: Annotated[ObjectName | None, Field(description="RuntimeClass, such as nvidia.")] = None
     queue: Annotated[str | None, Field(description="Kueue LocalQueue.")] = None
+    nodes: Annotated[
+        int, Field(ge=1, le=1000, description="kubernetes: on how many nodes a train step runs together, as one Job.")
+    ] = 1
     volume_claim: Annotated[
         ObjectName | None, Field(description="Claim with the file:// artifact store, mounted at the store's path.")
     ] = None
@@ -186,9 +189,8 @@ def _check_profile(profile: Any, place: Path, faults: Faults) -> None:
 def _check_container(kind: str, profile: Mapping[str, Any], place: Path, faults: Faults) -> None:
     if not profile.get("image"):
         faults.add(place, f"on: {kind} needs an image", allowed="image: NAME:TAG", code="missing-key")
-    if kind == "kubernetes" and bool(profile.get("foreign")) != bool(profile.get("runner")):
-        faults.add(place, "foreign: true and runner: go together", code="combination",
-                   allowed="runner: an image of ours, such as edgewright/step-cpu:0.1.0")  # fmt: skip
+    if kind == "kubernetes":
+        _check_foreign(profile, place, faults)
     _check_pod(profile.get("pod"), (*place, "pod"), faults)
     for name in profile.get("resources") or {}:
         if "/" not in name and name not in RESOURCES and not name.startswith("hugepages-"):
@@ -208,6 +210,15 @@ def _check_container(kind: str, profile: Mapping[str, Any], place: Path, faults:
             example = "{secret: NAME, key: KEY}" if kind == "kubernetes" else "{env: VARIABLE OF THE WORKER}"
             faults.add((*place, "secrets", name), f"this is no secret of on: {kind}", allowed=example,
                        code="combination")  # fmt: skip
+
+
+def _check_foreign(profile: Mapping[str, Any], place: Path, faults: Faults) -> None:
+    if bool(profile.get("foreign")) != bool(profile.get("runner")):
+        faults.add(place, "foreign: true and runner: go together", code="combination",
+                   allowed="runner: an image of ours, such as edgewright/step-cpu:0.1.0")  # fmt: skip
+    if profile.get("foreign") and profile.get("nodes", 1) > 1:
+        faults.add((*place, "nodes"), "somebody else's image runs on one node", code="combination", key=True,
+                   allowed="an image of ours, or no nodes:")  # fmt: skip
 
 
 def _check_pod(pod: Any, place: Path, faults: Faults) -> None:

@@ -98,12 +98,16 @@ class Checkpoints:
 
     # -- before ------------------------------------------------------------------------------------------------
 
-    def restore(self) -> None:
-        """Fill the folder with the last checkpoint of this training; :attr:`note` says what was done."""
+    def restore(self, *, claim: bool = True) -> None:
+        """Fill the folder with the last checkpoint of this training; :attr:`note` says what was done.
+
+        Args:
+            claim: Whether this is the one that saves from now on.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         document = last(self._store, self._identity)
         if document is not None:
-            self.note = self._restored(document)
+            self.note = self._restored(document, claim=claim)
 
     def adopt(self) -> None:
         """Go on where another process of this try restored the folder."""
@@ -112,7 +116,7 @@ class Checkpoints:
             self._claim(document)
             self._kept = {}  # the command may have written since
 
-    def _restored(self, document: dict[str, Any]) -> str:
+    def _restored(self, document: dict[str, Any], *, claim: bool) -> str:
         if document["key"] != self._key:
             return "the last checkpoint is of other code, data or arguments: training starts from the beginning"
         try:
@@ -121,7 +125,9 @@ class Checkpoints:
             shutil.rmtree(self.folder)
             self.folder.mkdir()
             return f"the last checkpoint cannot be used ({error}): training starts from the beginning"
-        self._claim(document)
+        self.number = int(document["number"])
+        if claim:
+            self._claim(document)
         return f"training goes on from checkpoint {self.number}, saved at {document['saved']}"
 
     def _claim(self, document: dict[str, Any]) -> None:

@@ -82,6 +82,34 @@ def run(config: TrainConfig, context: StepContext) -> StepOutput:
     return output
 
 
+def follow(config: TrainConfig, context: StepContext) -> None:
+    """Run the user's code beside the node that keeps the model; what it returns or leaves is dropped.
+
+    Raises:
+        ConfigError: the arguments do not fit the function.
+        UserCodeError: the function or program failed.
+    """
+    dataset = Dataset.open(context.fetch(config.data))
+    problem: Problem = dataset.problem if config.problem == "auto" else config.problem  # type: ignore[assignment]
+    start = load_start(config, context, dataset, problem) if config.warm_start else None
+    nowhere = TrackedRun(None, "", "")
+    data = TrainingData(
+        dataset, problem, seed=config.seed, sink=nowhere, source_folder=context.source_folder,
+        known_classes=start.classes if start else (),
+    )  # fmt: skip
+    kept = None
+    if config.checkpoint is not None:
+        state = warm_start.state(config, context)
+        kept = checkpoints.of_task(config, context.request, context.store, context.folder("checkpoint"), state)
+        kept.restore(claim=False)  # the first node saves
+        data.checkpoint = kept.folder
+    if config.entry is None:
+        run_program(config, context, dataset, nowhere, start, kept, follows=True)
+        return
+    with user_code(context.source_folder, config.code):
+        _call(config, context, data, start)
+
+
 @contextlib.contextmanager
 def _checkpoints(config: TrainConfig, context: StepContext) -> Iterator[checkpoints.Checkpoints | None]:
     """Keep the folder of checkpoints while the user's code runs; it begins with what the last try left."""

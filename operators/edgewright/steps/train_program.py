@@ -89,8 +89,10 @@ def run_program(
     tracked: TrackedRun,
     start: Loaded | None = None,
     kept: checkpoints.Checkpoints | None = None,
-) -> Produced:
-    """Run the notebook or the script of a configuration.
+    *,
+    follows: bool = False,
+) -> Produced | None:
+    """Run the notebook or the script of a configuration; a node that only follows leaves nothing.
 
     Raises:
         ConfigError: the program, its interpreter or the notebook's parameters are not there.
@@ -107,6 +109,8 @@ def run_program(
         _keep_notebook(execute(config, place, context), place.output, tracked)
     else:
         _run_script(config, place, kept)
+    if follows:
+        return None
     left = _model_file(config, place.output)
     file = left.rename(context.scratch / left.name)
     metrics = _metrics(place.output / METRICS, config.code)

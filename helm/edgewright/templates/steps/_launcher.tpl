@@ -17,6 +17,9 @@ rules:
   - {apiGroups: [""], resources: [pods], verbs: [create, get, list, watch, patch, delete]}
   - {apiGroups: [""], resources: [pods/log], verbs: [get, list]}
   - {apiGroups: [""], resources: [events], verbs: [list]}
+  # training on several nodes: one Job, and a Service that gives its pods their names
+  - {apiGroups: [batch], resources: [jobs], verbs: [create, get, list, delete]}
+  - {apiGroups: [""], resources: [services], verbs: [create]}
   # edgewright check --against asks what is there; it never reads what a Secret holds
   - {apiGroups: [""], resources: [resourcequotas, serviceaccounts, persistentvolumeclaims], verbs: [get, list]}
 ---
