@@ -207,6 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
             known = dict.fromkeys(("gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"), "x")
             self._send(200, {"major": "1", "minor": "34", "gitVersion": "v1.34.0", **known})
         elif re.match(r"^/api/v1/(namespaces/[^/]+/)?pods$", url.path):
+            if "watch" in parse_qs(url.query):
+                self._watch(parse_qs(url.query)["fieldSelector"][0].removeprefix("metadata.name="))
+                return
             wanted = dict(one.split("=") for one in parse_qs(url.query).get("labelSelector", [""])[0].split(",") if one)
             shown = [pod.shown() for pod in self.kube.pods.values()]
             items = [one for one in shown if wanted.items() <= one["metadata"].get("labels", {}).items()]
@@ -215,6 +218,24 @@ class _Handler(BaseHTTPRequestHandler):
             )
         else:
             self._send(200, {"kind": "List", "metadata": {"resourceVersion": "1"}, "items": []})
+
+    def _watch(self, name: str) -> None:
+        """Send a pod, and once more when it has ended or is gone."""
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        kind, shown = "ADDED", None
+        while (pod := self.kube.pods.get(name)) is not None:
+            now = pod.shown()
+            if now != shown:
+                self.wfile.write(json.dumps({"type": kind, "object": now}).encode() + b"\n")
+                self.wfile.flush()
+            kind, shown = "MODIFIED", now
+            if now["status"]["phase"] in ("Succeeded", "Failed"):
+                return
+            time.sleep(0.05)
+        self.wfile.write(json.dumps({"type": "DELETED", "object": shown}).encode() + b"\n")
 
     def _log(self, pod: Pod, *, follow: bool) -> None:
         while follow and pod.process is not None and pod.process.poll() is None:

@@ -22,6 +22,8 @@ from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
+from kubernetes.watch import Watch
+from urllib3.exceptions import HTTPError
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import ConfigError, EdgewrightError, SystemFault, Unavailable, UserFault
@@ -44,6 +46,8 @@ MOST_STARTS = 6
 #: How often it starts a pod at all; nodes that may vanish vanish often in a training of days.
 MOST_STARTS_EVER = 60
 _STARTS = "edgewright_starts"
+#: Seconds for which a pod is watched whose step has ended; a sidecar may keep it.
+_WATCHED = 30
 
 
 @dataclass
@@ -165,6 +169,19 @@ class StepPod(KubernetesPodOperator):
                 raise
             time.sleep(0.5)
         raise Unavailable(f"the old pod {name} does not go away")
+
+    def await_pod_completion(self, pod: Any) -> None:  # type: ignore[override]
+        """Follow the log to its end, then hear of the pod's end at once; asking again and again would see it late."""
+        super().await_pod_completion(pod)
+        metadata, watch = pod.metadata, Watch()
+        events = watch.stream(
+            self.client.list_namespaced_pod, metadata.namespace, field_selector=f"metadata.name={metadata.name}",
+            timeout_seconds=_WATCHED, _request_timeout=_WATCHED + 15,
+        )  # fmt: skip
+        with contextlib.suppress(ApiException, HTTPError):  # what follows asks once more
+            for event in events:
+                if event["type"] == "DELETED" or event["object"].status.phase in ("Succeeded", "Failed"):
+                    return
 
     # -- its end -----------------------------------------------------------------------------------------------
 
