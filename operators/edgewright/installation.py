@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -61,6 +61,7 @@ class FeatureLog(BaseModel):
         to: Brokers and topic: ``kafka://HOST:PORT/TOPIC``, or ``kafka://CONNECTION/TOPIC``.
         durable: Whether only what is logged on the disk is answered.
         spool_mib: MiB that may wait on disk while Kafka is away.
+        personal: Features that identify people: ``token`` (a pseudonym) or ``drop`` by name.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -68,10 +69,13 @@ class FeatureLog(BaseModel):
     to: str
     durable: bool = False
     spool_mib: int = Field(default=256, ge=1)
+    personal: dict[str, Literal["token", "drop"]] = {}
 
     def options(self) -> list[str]:
         """Return it as options of the prediction service."""
         options = ["--feature-log", self.to, "--feature-log-spool", str(self.spool_mib)]
+        for name, how in self.personal.items():
+            options += ["--feature-log-personal", f"{name}={how}"]
         return [*options, "--feature-log-durable"] if self.durable else options
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -15,9 +17,12 @@ from support import prediction_service as support
 from support.servers import demand
 
 from edgewright.cli.dev.kafka import KafkaServer
+from edgewright.errors import ConfigError
+from edgewright.installation import FeatureLog as FeatureLogOptions
 from edgewright.installation import Installation
 from edgewright.streams.addresses import KafkaAddress
 from edgewright.streams.feature_log import Entry, FeatureLog
+from edgewright.streams.pseudonyms import PersonalFeatures, Pseudonyms
 from edgewright.streams.spool import Place, Spool, SpoolFull
 
 ROWS = [{"age": 45, "chol": 230, "ca": 1}, {"age": 63, "chol": 300.5, "ca": None}]
@@ -73,6 +78,55 @@ def test_each_row_is_sent_with_what_was_asked_and_answered(kafka: KafkaServer, t
     assert health["feature_log"]["to"] == f"kafka://{kafka.bootstrap}/{topic}"
     assert 'edgewright_feature_log_entries_total{outcome="logged"} 2' in metrics
     assert "edgewright_feature_log_waiting_bytes" in metrics
+
+
+def test_what_identifies_people_leaves_the_service_as_a_pseudonym(
+    kafka: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "k" * 40
+    monkeypatch.setenv("EDGEWRIGHT_PSEUDONYM_KEY", key)
+    topic = f"log-{uuid.uuid4().hex[:8]}"
+    one_partition(kafka.bootstrap, topic)
+    support.ReleaseMaker(tmp_path / "releases").make(1)
+    options = ["--model", "bracelet", "--feature-log", f"kafka://{kafka.bootstrap}/{topic}"]
+    options += ["--feature-log-personal", "chol", "--feature-log-personal", "age=drop"]
+    with support.running(tmp_path / "home", f"file://{tmp_path / 'releases'}", *options) as service:
+        assert service.put("bracelet", 1).status_code == 200
+        ask(service, "mine", ROWS)
+        found = read(kafka.bootstrap, topic, 2)
+        spooled = b"".join(
+            file.read_bytes() for file in (tmp_path / "home" / "feature-log").glob("*") if file.is_file()
+        )
+    of = Pseudonyms(key).of
+    assert [m["features"] for m in found] == [{"chol": of("230"), "ca": 1}, {"chol": of("300.5"), "ca": None}]
+    assert b"300.5" not in spooled
+    assert b"age" not in spooled
+
+
+def test_a_service_without_the_key_of_pseudonyms_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGEWRIGHT_PSEUDONYM_KEY", raising=False)
+    monkeypatch.delenv("EDGEWRIGHT_PSEUDONYM_KEY_FILE", raising=False)
+    given = {"to": "kafka://127.0.0.1:1/t", "personal": {"chol": "token", "age": "drop"}}
+    options = FeatureLogOptions.model_validate(given).options()
+    place = ["--home", str(tmp_path), "--tracking-uri", f"file://{tmp_path}", "--model", "bracelet"]
+    command = [sys.executable, "-m", "edgewright.serving", *place]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "personal columns need a key" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_value_has_the_pseudonym_that_ingest_gives_it() -> None:
+    pseudonyms = Pseudonyms("k" * 40)
+    personal = PersonalFeatures({"id": "token"}, pseudonyms)
+    for value in (12345, 12345.0, "12345"):
+        assert personal.treated({"id": value, "age": 4}) == {"id": pseudonyms.of("12345"), "age": 4}
+    assert personal.treated({"id": None}) == {"id": None}
+    assert personal.treated(personal.treated({"id": "a"})) == personal.treated({"id": "a"})
+    with pytest.raises(ConfigError, match="token or drop"):
+        PersonalFeatures({"id": "hide"}, pseudonyms)
 
 
 def test_a_service_that_is_killed_while_kafka_is_away_loses_nothing(kafka: KafkaServer, tmp_path: Path) -> None:

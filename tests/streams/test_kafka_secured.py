@@ -195,6 +195,14 @@ def test_a_run_that_pulls_with_a_wrong_login_fails_for_good(
     assert batch.messages == 1
 
 
+def test_a_setting_that_librdkafka_does_not_know_is_named(tmp_path: Path) -> None:
+    log = BatchLog(ArtifactStore(tmp_path / "store"), "pipe", "pull-t")
+    settings = {"bootstrap.servers": "127.0.0.1:9", "sasl.pasword": "hush"}
+    with pytest.raises(ConfigError, match=r"ward: the connection cannot be used: .*sasl\.pasword") as failure:
+        list(KafkaPull("t", "earliest", settings, log, "ward").new_batches(5))
+    assert "hush" not in str(failure.value)
+
+
 def test_everything_of_a_connection_that_is_librdkafkas_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     extra = {
         "bootstrap.servers": "127.0.0.1:9", "sasl.username": "a", "socket.keepalive.enable": True, "retries": 3,
@@ -208,3 +216,11 @@ def test_everything_of_a_connection_that_is_librdkafkas_is_passed(monkeypatch: p
     assert client_settings(kafka_settings("ward"), consumer=True) == {**passed, "group.id": "mine"}
     assert kafka_address("kafka://ward/t").settings == {**passed, "group.id": "mine"}
     Producer(client_settings(kafka_settings("ward")))
+    # as Airflow's worker hands it over
+    from airflow.models.connection import Connection
+
+    kept = {name: value for name, value in extra.items() if value is not None}
+    for some in (kept, {"bootstrap.servers": "127.0.0.1:9", "sasl.password": "a&b=c %"}):
+        uri = Connection(conn_id="ward", conn_type="kafka", extra=json.dumps(some)).get_uri()
+        monkeypatch.setenv("AIRFLOW_CONN_WARD", uri)
+        assert kafka_settings("ward") == some

@@ -26,6 +26,7 @@ from edgewright.serving.state import read_state
 
 if TYPE_CHECKING:
     from edgewright.streams.feature_log import FeatureLog
+    from edgewright.streams.pseudonyms import PersonalFeatures
 
 GRACE = 15
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -91,6 +92,10 @@ def _parser() -> argparse.ArgumentParser:
         "--feature-log-spool", type=int, default=256, metavar="MIB",
         help="entries that may wait on disk while Kafka is away (%(default)s MiB)",
     )  # fmt: skip
+    parser.add_argument(
+        "--feature-log-personal", action="append", default=[], metavar="FEATURE[=drop]",
+        help="log a pseudonym in place of this feature's value (or leave it out); may be given several times",
+    )  # fmt: skip
     parser.add_argument("--access-log", action="store_true", help="log every request")
     return parser
 
@@ -142,7 +147,16 @@ def _feature_log(options: argparse.Namespace, home: Path) -> FeatureLog | None:
     return FeatureLog(
         kafka_address(options.feature_log), home / "feature-log",
         durable=options.feature_log_durable, limit=options.feature_log_spool << 20,
+        personal=_personal(options.feature_log_personal),
     )  # fmt: skip
+
+
+def _personal(given: list[str]) -> PersonalFeatures | None:
+    """Return what treats personal features; the key of pseudonyms must be there before anything is answered."""
+    from edgewright.streams.pseudonyms import PersonalFeatures
+
+    how = dict(text.rpartition("=")[::2] if "=" in text else (text, "token") for text in given)
+    return PersonalFeatures(how) if how else None
 
 
 def _wanted(text: str) -> tuple[str, str]:

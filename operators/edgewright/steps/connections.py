@@ -128,8 +128,7 @@ def _read_json(text: str) -> Credentials:
 def _read_uri(text: str) -> Credentials:
     parts = urlsplit(text)
     extra: dict[str, Any] = dict(parse_qsl(parts.query))
-    if "__extra__" in extra:
-        extra = {**extra, **json.loads(extra["__extra__"])}
+    extra |= json.loads(extra.pop("__extra__", "{}"))  # so Airflow writes what a query cannot say
     place = parts.netloc.rpartition("@")[2]
     host = place.rpartition(":")[0] if place.rpartition(":")[2].isdigit() else place
     return Credentials(

@@ -20,6 +20,7 @@ import msgspec
 
 from edgewright.errors import StoreError
 from edgewright.streams.addresses import KafkaAddress
+from edgewright.streams.pseudonyms import PersonalFeatures
 from edgewright.streams.spool import Place, Spool, SpoolFull
 
 log = logging.getLogger(__name__)
@@ -76,12 +77,21 @@ class FeatureLog:
         durable: Whether an answer waits until its entries are on the disk; what cannot be logged is then an error.
         limit: Bytes that may wait on disk.
         window: Seconds of entries that a machine that fails may lose; with ``durable`` none.
+        personal: Treats features that identify people, before anything is written.
     """
 
     def __init__(
-        self, address: KafkaAddress, folder: Path, *, durable: bool = False, limit: int = 256 << 20, window: float = 0.5
+        self,
+        address: KafkaAddress,
+        folder: Path,
+        *,
+        durable: bool = False,
+        limit: int = 256 << 20,
+        window: float = 0.5,
+        personal: PersonalFeatures | None = None,
     ) -> None:
         self.address, self.durable = address, durable
+        self._personal = personal
         self.counts = Counts()
         self.problem = ""
         self._encode = msgspec.json.Encoder().encode
@@ -105,6 +115,9 @@ class FeatureLog:
         Raises:
             StoreError: with ``durable``: they could not be logged. Without, they are dropped and counted.
         """
+        if self._personal is not None:
+            for entry in entries:
+                entry.features = self._personal.treated(entry.features)
         try:
             self._spool.append([self._encode(entry) for entry in entries])
         except StoreError as error:

@@ -62,6 +62,9 @@ class KafkaPull(KafkaSource):
             ends = self._begin_all()
             yield from self._until(ends, room)
         except KafkaException as error:
+            if self._consumer is None:
+                raise ConfigError(f"the connection cannot be used: {error.args[0].str()}",
+                                  where=self.config.connection) from error  # fmt: skip
             with contextlib.suppress(KafkaException, RuntimeError):
                 self._consumer.poll(0)  # what librdkafka has to say about it waits until it is asked
             said = self.problem or self._words(error.args[0])

@@ -7,12 +7,14 @@ person's rows can be found again; another key gives others. HMAC-SHA256 (RFC 210
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edgewright.errors import ConfigError
 
@@ -71,3 +73,38 @@ class Pseudonyms:
             return value
         digest = hmac.new(self._key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
         return PREFIX + base64.b32encode(digest).decode().lower()[:_LENGTH]
+
+
+class PersonalFeatures:
+    """Treats features of requests that identify people: a pseudonym in place of the value, or nothing.
+
+    The pseudonym is the one that ``ingest`` gives the same value. A number has that of its text, a whole one without a
+    decimal point.
+
+    Args:
+        how: ``token`` or ``drop`` by the feature's name.
+        pseudonyms: Where pseudonyms come from. Default: the key of the environment, if there is a ``token``.
+
+    Raises:
+        ConfigError: there is no key, or a treatment has another name.
+    """
+
+    def __init__(self, how: Mapping[str, str], pseudonyms: Pseudonyms | None = None) -> None:
+        unknown = sorted(set(how.values()) - {"token", "drop"})
+        if unknown:
+            raise ConfigError(f"{unknown[0]!r} is no way to treat a personal feature", hint="token or drop")
+        self._how = dict(how)
+        needed = "token" in self._how.values()
+        self._of = functools.lru_cache(maxsize=100_000)((pseudonyms or Pseudonyms.load()).of) if needed else str
+
+    def treated(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return features without anything that identifies a person; a missing value stays missing."""
+        return {
+            name: value if name not in self._how or value is None else self._of(_text_of(value))
+            for name, value in features.items()
+            if self._how.get(name) != "drop"
+        }
+
+
+def _text_of(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
