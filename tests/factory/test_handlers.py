@@ -13,7 +13,7 @@ from edgewright.factory.dag import build_dag
 from edgewright.spec import handlers, load_pipeline
 from edgewright.spec.compiled import dump, load
 from edgewright.spec.diff import compare
-from edgewright.spec.handlers import CONTEXT_NAMES
+from edgewright.spec.jinja import CONTEXT_NAMES
 
 GOOD = Path(__file__).parents[1] / "corpus" / "good" / "run_handlers.yaml"
 TEXT = """\

@@ -13,20 +13,12 @@ from importlib import metadata
 from typing import Any
 
 from edgewright.spec.faults import Faults, Path
+from edgewright.spec.jinja import CONTEXT_NAMES
 from edgewright.spec.pipeline import Constant, Reference, Template
 from edgewright.spec.values import Values
 
 #: The first release whose core binds arguments; older ones know such tasks without any.
 BINDING = (3, 4)
-#: Names that Airflow gives a task itself (``airflow.sdk.definitions.context.KNOWN_CONTEXT_KEYS``).
-CONTEXT_NAMES = frozenset(
-    """asset_state_store conn dag dag_run data_interval_end data_interval_start ds ds_nodash exception
-    expanded_ti_count inlet_events inlets logical_date macros map_index_template outlet_events outlets params
-    partition_date partition_key prev_data_interval_end_success prev_data_interval_start_success
-    prev_end_date_success prev_start_date_success reason run_id task task_instance task_instance_key_str
-    task_reschedule_count task_state_store templates_dict test_mode ti triggering_asset_events try_number ts
-    ts_nodash ts_nodash_with_tz var""".split()  # noqa: SIM905 (forty names)
-)
 #: Keys of a task that are the business of our steps and of Airflow's operators.
 NOT_BESIDE = {
     "uses": "write uses: for a step or an operator, run: for a handler in another language",

@@ -12,7 +12,8 @@ from typing import Any
 from edgewright.spec import arguments
 from edgewright.spec.arguments import DAG_ARGUMENTS, STEP_ARGUMENTS, TASK_ARGUMENTS, Integer, OneOf
 from edgewright.spec.descriptions import DAG, TASK
-from edgewright.spec.handlers import CONTEXT_NAMES, NOT_BESIDE
+from edgewright.spec.handlers import NOT_BESIDE
+from edgewright.spec.jinja import CONTEXT_NAMES
 from edgewright.spec.load import SCHEMA, SCHEMAS
 from edgewright.spec.notify import MOMENTS, NOTICES
 from edgewright.spec.profiles import Profile

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewright.spec.code import locate
 from edgewright.spec.faults import Faults, Path, listing, near
-from edgewright.spec.jinja import check_template
+from edgewright.spec.jinja import CONTEXT_NAMES, check_template
 from edgewright.spec.pipeline import Constant, ForEach, Reference, Template
 
 _ALIASES = {"$xcom": "$x", "$template": "$t", "$file": "$f"}
@@ -20,6 +20,10 @@ _ITEM = re.compile(r"(?<![\w.'\"])item\b(?:\.([A-Za-z_]\w*)|\[\s*['\"]([^'\"]+)[
 #: A template that gives the name a meaning of its own.
 _OWN_ITEM = re.compile(r"\{%-?\s*(?:for\s[^%]*\bitem\b[^%]*\bin\b|set\s+item\b)")
 _CLOSING = {"{{": "}}", "{%": "%}", "{#": "#}"}
+
+
+#: What templates of tasks know; where there is no item is told by itself.
+_NAMES = CONTEXT_NAMES | {"item"}
 
 
 def _unclosed(template: str) -> str | None:
@@ -125,7 +129,7 @@ class Values:
         if (opening := _unclosed(inner)) is not None:
             self.faults.add(path, f"{opening} is never closed", allowed="see Jinja's syntax", code="template")
         elif self.thorough and _OPENING.search(inner):
-            check_template(inner, path, self.faults)
+            check_template(inner, path, self.faults, names=_NAMES)
         for attribute, item in (name for part in _EXPRESSION.findall(inner) for name in _PARAM.findall(part)):
             if (attribute or item) not in self.params:
                 self.faults.add(
