@@ -38,5 +38,5 @@ def test_the_hand_written_dag_runs(dags: Path):
 
 
 @pytest.mark.parametrize("block", BLOCKS[1:])
-def test_the_yaml_becomes_a_dag(dags: Path, block: str):
+def test_each_other_example_becomes_a_dag(dags: Path, block: str):
     assert set(load(dags, block)) == {"bracelet"}

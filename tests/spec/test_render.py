@@ -179,6 +179,7 @@ def test_airflow_yaml_names_what_it_cannot_say() -> None:
     )
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "# left out, Airflow's YAML has no words for it: triggers",
+        "# left out, Airflow's YAML has no words for it: the last task, which settles what a run took",
         "# left out, Airflow's YAML has no words for it: end.on_failure_callback",
         "# params.must must be given; here it is null",
         "# params have their defaults only; Airflow's YAML has no types for them",

@@ -61,12 +61,12 @@ def add_settling(pipeline: Pipeline, dag: DAG) -> None:
     Raises:
         ConfigError: a task of the document has its id.
     """
-    pulls = [{"topic": topic, "connection": connection} for topic, connection in pipeline.pulls.items()]
-    if not pipeline.triggers and not pulls and not any(task.uses == "wait" for task in pipeline.tasks):
+    if not pipeline.takes_events:
         return
     if SETTLE in dag.task_dict:
         raise ConfigError(f"the task id {SETTLE} is ours in a pipeline that takes events", where=str(pipeline.file))
     leaves = list(dag.leaves)
+    pulls = [{"topic": topic, "connection": connection} for topic, connection in pipeline.pulls.items()]
     task = SettleOperator(task_id=SETTLE, sources=_sources(pipeline), pulls=pulls, dag=dag, **_RETRIES)
     task.set_upstream([leaf for leaf in leaves if not leaf.is_teardown] or leaves)
     task.as_teardown()

@@ -209,6 +209,11 @@ class Pipeline:
                 found[str(source).removeprefix("kafka://") if known else ""] = str(connection) if known else ""
         return found
 
+    @property
+    def takes_events(self) -> bool:
+        """Whether its runs take what came from elsewhere, so that the end of a run says what becomes of that."""
+        return bool(self.triggers or self.pulls or any(task.uses == "wait" for task in self.tasks))
+
     def task(self, task_id: str) -> Task:
         """Return a task by id.
 

@@ -27,6 +27,8 @@ def refuse_mapping(pipeline: Pipeline, language: str) -> None:
 def left_out(pipeline: Pipeline) -> list[str]:
     """Return what neither Airflow's YAML nor a plain Dag of ours says of a pipeline, a few words each."""
     found = [key for key in ("triggers", "profiles", "notify") if getattr(pipeline, key)]
+    if pipeline.takes_events:
+        found.append("the last task, which settles what a run took")
     if isinstance(pipeline.schedule, Mapping) and "assets" in pipeline.schedule:
         found.append("schedule.assets")
     found += [f"group {group.id} (its tasks keep their full ids)" for group in pipeline.groups]

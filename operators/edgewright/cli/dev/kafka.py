@@ -84,7 +84,8 @@ class KafkaServer(Server):
         file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         java = [find_java(lowest=17), *self.java_options, "-cp", f"{jars('kafka')}/*"]
         if not (self.folder / "data" / "meta.properties").exists():
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            # never with a dash in front, which would be an option, as Kafka's own random names
+            cluster = "E" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
             step = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(file), "--ignore-formatted"]
             done = subprocess.run(step, capture_output=True, text=True, check=False)
             if done.returncode:
