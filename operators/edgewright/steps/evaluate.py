@@ -18,6 +18,7 @@ from edgewright.steps.data import Dataset
 from edgewright.steps.models import LoadedModel, load_model
 from edgewright.steps.originals import with_columns
 from edgewright.steps.reports import Report, Table
+from edgewright.steps.sweeps import compare as compare_runs
 from edgewright.steps.tracking import add_to_run
 
 _EXPLAINED = {
@@ -93,6 +94,8 @@ def run(config: EvaluateConfig, context: StepContext) -> StepOutput:
             {folder / "report.html": "evaluation", folder / "metrics.json": "evaluation"},
         )
         notes += [note] if note else []
+        if not note:
+            compare_runs(context, str(config.model.meta["mlflow_run_id"]))
     measured = {"rows": float(len(y)), **found.measured, **found.differences}
     return StepOutput(
         {"report": context.put(folder, "report", _meta(found, gates))}, measured, gates=gates, notes=notes

@@ -192,3 +192,35 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float | None]]) -> 
     axes.set_xticks(range(len(names)), [name[:14] for name in names], rotation=90, fontsize=size)
     axes.set_yticks(range(len(names)), [name[:14] for name in names], fontsize=size)
     return _png(figure)
+
+
+def comparison(metric: str, scores: Sequence[float], params: dict[str, list[str | None]]) -> bytes:
+    """Draw what runs scored against each parameter in which they differ; the first run, the best, stands out."""
+    from matplotlib.figure import Figure
+
+    names = list(params) or [""]
+    figure = Figure(figsize=(_SIZE[0] * len(names), _SIZE[1]), dpi=144, layout="constrained", facecolor="none")
+    for place, name in enumerate(names, 1):
+        axes = figure.add_subplot(1, len(names), place)
+        values, ticks = _places(params.get(name, [None] * len(scores)))
+        axes.scatter(values[1:], scores[1:], color=BLUE)
+        axes.scatter(values[:1], scores[:1], color=ORANGE, zorder=3)
+        if ticks:
+            axes.set_xticks(range(len(ticks)), ticks)
+        elif min(values) > 0 and max(values) >= 100 * min(values):
+            axes.set_xscale("log")
+        axes.set_xlabel(name, color=INK)
+        axes.set_ylabel(metric, color=INK)
+        axes.tick_params(colors=INK, labelsize=8)
+        axes.set_facecolor("none")
+        axes.grid(color=INK, alpha=0.18, linewidth=0.7)
+    return _png(figure)
+
+
+def _places(values: Sequence[str | None]) -> tuple[list[float], list[str]]:
+    """Return numbers as they are; of texts their places, and what stands there."""
+    try:
+        return [float(str(value)) for value in values], []
+    except ValueError:
+        ticks = sorted({str(value) for value in values})
+        return [float(ticks.index(str(value))) for value in values], ticks

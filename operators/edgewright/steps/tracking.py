@@ -142,7 +142,7 @@ def track(uri: str, *, experiment: str, identity: str, name: str, tags: Mapping[
         return
     connection = Connection(uri)
     with connection.calls("open a run") as client:
-        experiment_id = _experiment(client, connection, experiment)
+        experiment_id = experiment_of(client, connection, experiment)
         _close_abandoned(client, experiment_id, identity)
         created = client.create_run(experiment_id, run_name=name, tags={**tags, IDENTITY: identity})
     run = TrackedRun(connection, created.info.run_id, experiment_id)
@@ -156,7 +156,7 @@ def track(uri: str, *, experiment: str, identity: str, name: str, tags: Mapping[
         raise
 
 
-def _experiment(client: Any, connection: Connection, name: str) -> str:
+def experiment_of(client: Any, connection: Connection, name: str) -> str:
     """Return an experiment's identifier; create it, or bring it back, where needed."""
     found = client.get_experiment_by_name(name)
     if found is None:

@@ -30,6 +30,7 @@ from edgewright.steps.environment import version_of
 from edgewright.steps.frameworks import check_estimator, framework_of
 from edgewright.steps.models import ModelDocument, Problem, load_model
 from edgewright.steps.originals import compose, original_of
+from edgewright.steps.sweeps import parent_tags
 from edgewright.steps.tracking import TrackedRun, track
 from edgewright.steps.train_program import PAGE, Produced, load_file, run_program
 from edgewright.steps.training_data import TrainingData
@@ -51,12 +52,13 @@ def run(config: TrainConfig, context: StepContext) -> StepOutput:
     problem: Problem = dataset.problem if config.problem == "auto" else config.problem  # type: ignore[assignment]
     request = context.request
     folder = context.folder("model")
+    experiment, tags = config.experiment or request.identity.dag_id, _lineage(config, context)
     with track(
         request.tracking_uri,
-        experiment=config.experiment or request.identity.dag_id,
+        experiment=experiment,
         identity=request.identity.key,
         name=f"{request.identity.task_id} {request.identity.run_id}",
-        tags=_lineage(config, context),
+        tags={**tags, **parent_tags(context, experiment, tags)},
     ) as tracked:
         start = load_start(config, context, dataset, problem) if config.warm_start else None
         data = TrainingData(
