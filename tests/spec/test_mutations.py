@@ -17,8 +17,8 @@ from edgewright.spec.nodes import read
 GOOD = sorted((Path(__file__).resolve().parents[1] / "corpus" / "good").glob("*.yaml"))
 #: Mappings whose keys are the author's own.
 FREE_NAMES = {
-    "params", "templates", "profiles", "args", "inputs", "personal", "headers", "env", "owner_links", "access_control",
-    "executor_config", "resources",
+    "params", "templates", "profiles", "args", "inputs", "personal", "headers", "space", "env", "owner_links",
+    "access_control", "executor_config", "resources",
     "types", "columns", "tags", "node_selector", "secrets", "default", "properties", "examples", "$const",
     "environments",
 }  # fmt: skip
@@ -132,7 +132,7 @@ _json = st.recursive(
 )
 _task_keys = st.sampled_from([
     "id", "uses", "needs", "extends", "with", "run", "profile", "retries", "cache", "pool", "tasks", "for_each",
-    "best_of", "setup", "teardown", "outlets",
+    "search", "best_of", "setup", "teardown", "outlets",
 ])  # fmt: skip
 _values = _json | st.sampled_from(["ingest", "train", "a", "b", ["a"], {"$x": "a"}, {"source": "data.csv"}, "local"])
 _tasks = st.lists(st.dictionaries(_task_keys, _values, max_size=5) | _json, max_size=4)

@@ -9,10 +9,11 @@ from typing import Any
 from edgewright.spec.faults import Faults, Path
 from edgewright.spec.mapping import read_best, read_for_each
 from edgewright.spec.pipeline import ForEach, Group, Task
+from edgewright.spec.search import read_search
 from edgewright.spec.tasks import TaskReader
 from edgewright.spec.values import Values
 
-GROUP_KEYS = ("id", "tasks", "needs", "for_each", "best_of", "tooltip")
+GROUP_KEYS = ("id", "tasks", "needs", "for_each", "search", "best_of", "tooltip")
 _GROUP_ID = re.compile(r"[\w-]{1,200}\Z")
 
 
@@ -61,7 +62,10 @@ class Entries:
         if entry is None:
             return
         own = self._mapping(entry, path, mapping)
-        self._values.mapping, self._values.is_mapped = own or mapping, bool(own or mapping or entry.get("for_each"))
+        self._values.mapping, self._values.is_mapped = (
+            own or mapping,
+            bool(own or mapping or entry.get("for_each") or entry.get("search")),
+        )
         task = self._reader.read(entry, path)
         if task is None:
             return
@@ -76,18 +80,25 @@ class Entries:
 
     def _mapping(self, entry: dict[str, Any], path: Path, around: ForEach | None) -> ForEach | None:
         """Return what an entry itself runs once for each of."""
-        place = (*path, "for_each")
-        if entry.get("for_each") is None:
+        key = "search" if entry.get("search") is not None else "for_each"
+        place = (*path, key)
+        if key == "search" and entry.get("for_each") is not None:
+            self._faults.add(place, "search: and for_each: both say what runs several times", allowed="one of them",
+                             code="value", key=True)  # fmt: skip
+            return None
+        if entry.get(key) is None:
             if entry.get("best_of") is not None:
-                self._faults.add((*path, "best_of"), "there is only one to choose from", allowed="add for_each:",
-                                 code="value", key=True)  # fmt: skip
+                self._faults.add((*path, "best_of"), "there is only one to choose from",
+                                 allowed="add for_each: or search:", code="value", key=True)  # fmt: skip
             return None
         if around is not None:
-            self._faults.add(place, "a group around it has a for_each: already, and Airflow maps one level deep",
+            self._faults.add(place, "a group around it runs several times already, and Airflow maps one level deep",
                              allowed="write all combinations at the group: {NAME: [...], OTHER: [...]}",
                              code="unsupported", key=True)  # fmt: skip
             return None
         self._values.is_mapped = False
+        if key == "search":
+            return read_search(entry["search"], place, self._faults)
         return read_for_each(entry["for_each"], place, self._values, self._params, self._faults)
 
     def _group(self, entry: dict[str, Any], path: Path, parent: Group | None, mapping: ForEach | None) -> None:

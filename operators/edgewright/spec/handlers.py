@@ -25,6 +25,7 @@ NOT_BESIDE = {
     "with": "write the handler's arguments below run:",
     "profile": "its queue: decides where a handler runs",
     "for_each": "Airflow maps no handlers; give the whole list as an argument",
+    "search": "Airflow maps no handlers; give the whole list as an argument",
 }
 
 

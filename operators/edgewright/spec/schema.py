@@ -18,7 +18,18 @@ from edgewright.spec.load import SCHEMA, SCHEMAS
 from edgewright.spec.notify import MOMENTS, NOTICES
 from edgewright.spec.profiles import Profile
 from edgewright.spec.schedule import PRESETS
-from edgewright.spec.schema_parts import Json, asset, best_of, condition, for_each, grammar, group, mapping, param
+from edgewright.spec.schema_parts import (
+    Json,
+    asset,
+    best_of,
+    condition,
+    for_each,
+    grammar,
+    group,
+    mapping,
+    param,
+    search,
+)
 from edgewright.spec.steps import STEPS, StepSpec
 from edgewright.spec.steps.base import StepConfig
 from edgewright.spec.triggers import TRIGGERS
@@ -302,6 +313,7 @@ def _task_keys() -> Json:
             "examples": ["local"],
         },
         "for_each": for_each(),
+        "search": search(),
         "best_of": best_of(),
         "setup": {"type": ["boolean", "null"], "description": "Whether it sets up what other tasks need."},
         "teardown": {

@@ -6,6 +6,7 @@ from typing import Any
 
 from edgewright.spec.mapping import MOST_ITEMS
 from edgewright.spec.params import FORMATS, KEYS
+from edgewright.spec.search import METHODS
 
 Json = dict[str, Any]
 
@@ -32,6 +33,7 @@ def group(task: Json) -> Json:
         },
         "needs": task["needs"],
         "for_each": task["for_each"],
+        "search": task["search"],
         "best_of": task["best_of"],
         "tooltip": {"type": ["string", "null"], "description": "One line for Airflow's graph."},
     }
@@ -56,6 +58,31 @@ def for_each() -> Json:
             {"type": "null"},
         ],
         "examples": [{"alpha": [0.001, 0.01], "hidden": [16, 32]}],
+    }
+
+
+def search() -> Json:
+    """Return the schema of ``search:``."""
+    number: Json = {"type": "number"}
+    span = mapping({"from": number, "to": number, "log": {"type": "boolean"}, "step": number}, required=["from", "to"])
+    axis = {"anyOf": [{"type": "array", "minItems": 1}, span]}
+    space: Json = {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": r"^[^\W\d]\w*$"},
+        "additionalProperties": axis,
+        "description": "What may vary: lists of values, or ranges.",
+    }
+    keys: Json = {
+        "method": {"enum": list(METHODS), "description": "All combinations, or so many drawn ones."},
+        "space": space,
+        "trials": {"type": "integer", "minimum": 1, "maximum": MOST_ITEMS, "description": "How many. Default: 20."},
+        "seed": {"type": "integer", "minimum": 0, "description": "Another one draws other trials. Default: 0."},
+    }
+    return {
+        "description": "Runs once for each trial of a hyperparameter search; {$t: '{{ item.NAME }}'} is a value of it.",
+        "anyOf": [mapping(keys, required=["method", "space"]), {"type": "null"}],
+        "examples": [{"method": "random", "trials": 20, "space": {"alpha": {"from": 0.0001, "to": 1, "log": True}}}],
     }
 
 

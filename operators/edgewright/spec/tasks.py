@@ -19,7 +19,8 @@ from edgewright.spec.templates import Templates
 from edgewright.spec.values import Values
 
 _OWN = (
-    "id", "uses", "needs", "extends", "with", "run", "profile", "for_each", "best_of", "setup", "teardown",
+    "id", "uses", "needs", "extends", "with", "run", "profile", "for_each", "search", "best_of", "setup",
+    "teardown",
 )  # fmt: skip
 _STEP_TABLE = {**TASK_ARGUMENTS, **STEP_ARGUMENTS}
 _ENTRY_FIELDS = frozenset({"entry", "fit", "schema"})
