@@ -96,7 +96,7 @@ def test_the_python_form_is_the_same_dag_or_refused(name: str, tmp_path: Path) -
     mapped = any(entry.for_each for entry in (*pipeline.tasks, *pipeline.groups))
     if mapped:
         for form in (python, airflow_yaml):
-            with pytest.raises(ConfigError, match="has no words for for_each:"):
+            with pytest.raises(ConfigError, match="has no words for for_each: or search: of"):
                 form(pipeline)
         return
     place = GOOD.parent / "rendered.py"  # beside the folder of the code, as its text says; never written

@@ -12,13 +12,13 @@ def refuse_mapping(pipeline: Pipeline, language: str) -> None:
     """Refuse a pipeline that runs tasks once for each item: without that it would be another pipeline.
 
     Raises:
-        ConfigError: a task or a group has ``for_each:``.
+        ConfigError: a task or a group has ``for_each:`` or ``search:``.
     """
     mapped = [task.id for task in pipeline.tasks if task.for_each is not None]
     mapped += [group.id for group in pipeline.groups if group.for_each is not None]
     if mapped:
         raise ConfigError(
-            f"{language} has no words for for_each: of {', '.join(sorted(mapped))}",
+            f"{language} has no words for for_each: or search: of {', '.join(sorted(mapped))}",
             where=pipeline.file.name,
             hint="dag_from_yaml() of edgewright.factory puts the YAML itself into a Python module",
         )

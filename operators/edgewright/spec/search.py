@@ -138,8 +138,13 @@ def _draw(axis: Any, source: random.Random) -> Any:
     whole = isinstance(low, int) and isinstance(high, int)
     if axis.get("log"):
         value = math.exp(source.uniform(math.log(low), math.log(high)))
-        return min(high, max(low, round(value))) if whole else float(f"{value:.6g}")
+        return min(high, max(low, round(value))) if whole else _rounded(value, low, high)
     if "step" in axis:
         value = low + axis["step"] * source.randint(0, int((high - low) / axis["step"] + 1e-9))
         return value if isinstance(value, int) else float(f"{value:.12g}")
-    return source.randint(low, high) if whole else float(f"{source.uniform(low, high):.6g}")
+    return source.randint(low, high) if whole else _rounded(source.uniform(low, high), low, high)
+
+
+def _rounded(value: float, low: float, high: float) -> float:
+    """Return a number short enough to read, within its range."""
+    return min(float(high), max(float(low), float(f"{value:.6g}")))

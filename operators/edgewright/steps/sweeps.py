@@ -21,6 +21,8 @@ PARENT = "mlflow.parentRunId"
 #: What runs are compared by, where they have it: the first of these.
 _METRICS = ("roc_auc", "accuracy", "r2", "rmse")
 _LEASE = 120.0
+#: More than Airflow maps, with those of earlier tries.
+_MOST_RUNS = 5000
 
 
 def parent_tags(context: StepContext, experiment: str, tags: dict[str, str]) -> dict[str, str]:
@@ -73,7 +75,8 @@ def compare(context: StepContext, run_id: str) -> None:
         if parent is None:
             return
         with Lease(context.store, f"sweeps/comparison/{parent}", seconds=_LEASE).hold():
-            beneath = client.search_runs([run.info.experiment_id], filter_string=f"tags.`{PARENT}` = '{parent}'")
+            which = f"tags.`{PARENT}` = '{parent}'"
+            beneath = client.search_runs([run.info.experiment_id], which, max_results=_MOST_RUNS)
             folder = context.folder("comparison")
             if _write(beneath, folder):
                 client.log_artifacts(parent, str(folder), "comparison")
