@@ -35,6 +35,7 @@ def command() -> None:
 @click.option("--token-file", type=click.Path(path_type=Path), help="Token of callers; needed beyond loopback.")
 @click.option("--poll", default=60.0, show_default=True, type=click.FloatRange(min=0.05), help="Seconds between looks.")
 @click.option("--mqtt", metavar="mqtt://HOST:PORT", help="Broker for requests and reports.")
+@click.option("--kafka", metavar="kafka://HOST:PORT/TOPIC", help="Brokers and topic for reports, in place of MQTT.")
 @click.option("--report", default=60.0, show_default=True, type=click.FloatRange(min=0.05), help="Seconds of a report.")
 @click.option(
     "--queue", default=16, show_default=True, type=click.IntRange(min=1), help="MiB of reports that may wait."
@@ -66,12 +67,17 @@ def run(**options: Any) -> None:
 
         demand_paho()
         broker = mqtt_address(options["mqtt"])
+    kafka = None
+    if options["kafka"]:
+        from edgewright.streams.addresses import kafka_address
+
+        kafka = kafka_address(options["kafka"])
     run_node(
         Settings(
             name=name, home=options["home"].resolve(), source=options["source"],
             wanted=Wanted(options["target"], options["model"], options["version"], key),
             host=options["host"], port=options["port"], token=read_token(options["token_file"], "--token-file"),
-            poll=options["poll"], mqtt=broker, report=options["report"], queue=options["queue"] << 20,
+            poll=options["poll"], mqtt=broker, kafka=kafka, report=options["report"], queue=options["queue"] << 20,
             ready_file=options["ready_file"],
         )
     )  # fmt: skip

@@ -36,10 +36,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bundle": ("edgewright.cli.bundle:command", "Write a variant of a model as one signed file for a node."),
     "verify": ("edgewright.cli.verify:command", "Check a bundle without trusting it."),
     "edge": ("edgewright.cli.edge:command", "Run a node: the newest bundle of a target, proven, over HTTP and MQTT."),
+    "fleet": ("edgewright.cli.fleet:command", "Show which node runs which version, and when it was heard of."),
     "serve": ("edgewright.cli.serve:command", "Run the prediction service in the foreground."),
     "privacy": ("edgewright.cli.privacy:command", "Make the key of pseudonyms, and look one up."),
     "score": ("edgewright.cli.score:command", "Score files of any size with a registered model."),
-    "sink": ("edgewright.cli.sink:command", "Store what comes through Kafka in Cassandra."),
+    "sink": ("edgewright.cli.sink:command", "Store what comes through Kafka: rows in Cassandra, reports of nodes."),
     "bridge": ("edgewright.cli.bridge:command", "Carry messages of MQTT devices to Kafka."),
     "dev": ("edgewright.cli.dev.command:command", "Run a real Kafka, Cassandra, S3, Postgres or MQTT on loopback."),
     "init": ("edgewright.cli.init:command", "Write what an installation needs before its first start."),
@@ -66,7 +67,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
     "Predictions": ("score",),
     "Events": ("events", "sink", "bridge"),
-    "On the edge": ("bundle", "verify", "edge"),
+    "On the edge": ("bundle", "verify", "edge", "fleet"),
     "This installation": ("init", "doctor", "privacy", "completion"),
 }
 EPILOG = (

@@ -88,6 +88,35 @@ def cassandra(
         click.echo(_line(progress))
 
 
+@command.command("fleet")
+@click.option("--from", "source", required=True, metavar="kafka://HOST:PORT/TOPIC", help="Where nodes report.")
+@click.option("--group", default="edgewright-fleet", show_default=True, help="Consumer group.")
+@click.option("--once", is_flag=True, help="End when everything is read that was there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end.")
+def fleet(source: str, group: str, once: bool, as_json: bool) -> None:
+    """Keep the last state of every node, from its reports, in the artifact store: `edgewright fleet` shows them.
+
+    Delivery is at least once, and a report that comes twice changes nothing. Ctrl-C ends after the round under way.
+    """
+    from edgewright.artifacts import ArtifactStore
+    from edgewright.installation import Installation
+    from edgewright.streams.addresses import kafka_address
+    from edgewright.streams.fleet import Fleet, FleetSink
+
+    kafka, last = kafka_address(source), Lines()
+    store = ArtifactStore(Installation.load().store)
+    sink = FleetSink(kafka.settings, [kafka.topic], group, Fleet(store), last.say)
+    click.echo(f"{kafka.shown} -> {store.root}/fleet (group {group})", err=True)
+    until_interrupted(lambda: sink.run(once=once), sink.stop, "finishing the round under way")
+    if as_json:
+        print_json(sink.counts.as_dict())
+    else:
+        counts = sink.counts
+        click.echo(
+            f"{count(counts.reports, 'report')} kept, {counts.repeated} repeated, {counts.unreadable} unreadable"
+        )
+
+
 def _run(
     source: str,
     topics: tuple[str, ...],

@@ -1,55 +1,28 @@
-"""MQTT: requests come on one topic and are answered on another, and reports go out from a bounded queue on disk.
+"""MQTT: requests come on one topic and are answered on another, and reports go out.
 
 ::
 
     edgewright/<node>/predict        requests, as the body of POST /invocations
     edgewright/<node>/predictions    answers, or {"error": ..., "status": ...}
     edgewright/<node>/reports        reports, at least once
-
-Reports wait on disk while the broker is away; where the queue is full, new ones are dropped and counted.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edgewright.edge.node import Node
+from edgewright.edge.reports import PATIENCE, Reports, Sender
 from edgewright.edge.server import error_document
-from edgewright.errors import EdgewrightError, StoreError
+from edgewright.errors import EdgewrightError
 from edgewright.streams.mqtt import MqttAddress
-from edgewright.streams.spool import Spool
 
 log = logging.getLogger(__name__)
 
 _KEEP_ALIVE = 30
-_PATIENCE = 10.0
-
-
-class Reports:
-    """The queue on disk.
-
-    Args:
-        folder: Where it is kept.
-        limit: Bytes that may wait.
-    """
-
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.spool = Spool(folder, limit=limit, window=5.0, segment=max(4096, limit // 4))
-        self.dropped = 0
-
-    def add(self, report: dict[str, Any]) -> None:
-        """Append a report, or count it as dropped where there is no room."""
-        try:
-            self.spool.append([json.dumps({**report, "dropped": self.dropped}).encode()])
-        except StoreError as error:
-            self.dropped += 1
-            log.warning("a report was dropped: %s", error)
 
 
 class Line:
@@ -58,29 +31,27 @@ class Line:
     Args:
         address: The broker.
         node: Who answers.
-        reports: What is sent.
+        reports: What is sent; ``None``: something else sends the reports.
     """
 
-    def __init__(self, address: MqttAddress, node: Node, reports: Reports) -> None:
-        self._address, self._node, self._reports = address, node, reports
-        self._stopping, self._connected = threading.Event(), threading.Event()
+    def __init__(self, address: MqttAddress, node: Node, reports: Reports | None) -> None:
+        self._address, self._node = address, node
         self._base = f"edgewright/{node.name}"
+        self._sender = None if reports is None else Sender(reports, self.deliver)
         self._client = self._open()
-        self._sender = threading.Thread(target=self._send, name="reports", daemon=True)
 
     def start(self) -> None:
         """Connect, as soon as the broker is there."""
         self._client.loop_start()
-        self._sender.start()
+        if self._sender is not None:
+            self._sender.start()
 
     def close(self) -> None:
         """Disconnect; what was not sent waits for the next start."""
-        self._stopping.set()
-        self._connected.set()
-        self._sender.join(_PATIENCE * 2)
+        if self._sender is not None:
+            self._sender.close()
         self._client.disconnect()
         self._client.loop_stop()
-        self._reports.spool.close()
 
     def _open(self) -> Any:
         import paho.mqtt.client as mqtt
@@ -92,7 +63,7 @@ class Line:
             client.tls_set(ca_certs=self._address.authority or None)
         client.reconnect_delay_set(1, 30)
         client.on_connect = self._on_connect
-        client.on_disconnect = lambda *_: self._connected.clear()
+        client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.connect_async(self._address.host, self._address.port, _KEEP_ALIVE)
         return client
@@ -102,7 +73,12 @@ class Line:
             log.error("%s refuses us: %s", self._address.shown, reason)
             return
         client.subscribe(f"{self._base}/predict", 1)
-        self._connected.set()
+        if self._sender is not None:
+            self._sender.connected.set()
+
+    def _on_disconnect(self, *_: Any) -> None:
+        if self._sender is not None:
+            self._sender.connected.clear()
 
     def _on_message(self, client: Any, data: Any, message: Any) -> None:
         try:
@@ -111,25 +87,11 @@ class Line:
             body = error_document(error)
         client.publish(f"{self._base}/predictions", body, qos=1)
 
-    def _send(self) -> None:
-        spool = self._reports.spool
-        while not self._stopping.is_set():
-            self._connected.wait()
-            if not spool.wait(spool.sent, 0.5):
-                continue
-            for place, record in spool.read(spool.sent):
-                if self._stopping.is_set() or (record and not self._deliver(record)):
-                    break
-                spool.mark_sent(place)
-            spool.save()
-            if not self._connected.is_set():
-                self._stopping.wait(1.0)
-
-    def _deliver(self, record: bytes) -> bool:
+    def deliver(self, record: bytes) -> bool:
         """Send one report; return whether the broker has it."""
         sent = self._client.publish(f"{self._base}/reports", record, qos=1)
         try:
-            sent.wait_for_publish(_PATIENCE)
+            sent.wait_for_publish(PATIENCE)
         except (RuntimeError, ValueError):
             return False
         return bool(sent.is_published())

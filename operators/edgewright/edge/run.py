@@ -16,14 +16,16 @@ from pathlib import Path
 
 import uvicorn
 
-from edgewright.edge.messages import Line, Reports
+from edgewright.edge.messages import Line
 from edgewright.edge.node import Node
+from edgewright.edge.reports import KafkaReports, Reports, Sender
 from edgewright.edge.server import build_app
 from edgewright.edge.shelf import Shelf
 from edgewright.edge.sources import open_source
 from edgewright.edge.updates import Updater, Wanted
 from edgewright.errors import Busy, ConfigError, Unavailable
 from edgewright.serving.access import Access, is_loopback
+from edgewright.streams.addresses import KafkaAddress
 from edgewright.streams.mqtt import MqttAddress
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ class Settings:
         port: Port; 0 takes a free one.
         token: What callers must send where the address is not loopback.
         poll: Seconds between two looks at the source.
-        mqtt: Broker for requests and reports.
+        mqtt: Broker for requests, and for reports unless Kafka gets them.
+        kafka: Brokers and topic for reports.
         report: Seconds between two reports.
         queue: Bytes of reports that may wait on disk.
         ready_file: Written when it listens.
@@ -58,6 +61,7 @@ class Settings:
     token: str | None = None
     poll: float = 60.0
     mqtt: MqttAddress | None = None
+    kafka: KafkaAddress | None = None
     report: float = 60.0
     queue: int = 16 << 20
     ready_file: Path | None = None
@@ -102,13 +106,14 @@ def _serve(node: Node, access: Access, settings: Settings, listening: socket.soc
 def _background(node: Node, settings: Settings) -> Iterator[None]:
     """Look for updates and send reports meanwhile."""
     stopping = threading.Event()
-    line: Line | None = None
+    lines: list[Line | Sender] = []
     tell: Callable[[], None] = lambda: None  # noqa: E731
     threads = []
-    if settings.mqtt is not None:
+    if settings.mqtt is not None or settings.kafka is not None:
         reports = Reports(settings.home / "reports", settings.queue)
-        line = Line(settings.mqtt, node, reports)
-        line.start()
+        lines = _lines(node, settings, reports)
+        for line in lines:
+            line.start()
 
         def tell() -> None:
             reports.add(node.report())
@@ -123,8 +128,20 @@ def _background(node: Node, settings: Settings) -> Iterator[None]:
         stopping.set()
         for thread in threads:
             thread.join(_GRACE)
-        if line is not None:
+        for line in lines:
             line.close()
+
+
+def _lines(node: Node, settings: Settings, reports: Reports) -> list[Line | Sender]:
+    """Return what carries requests and reports; Kafka takes the reports where both are named."""
+    lines: list[Line | Sender] = []
+    if settings.kafka is not None:
+        sender = Sender(reports, KafkaReports(settings.kafka, node.name).deliver)
+        sender.connected.set()  # Kafka's client connects by itself
+        lines.append(sender)
+    if settings.mqtt is not None:
+        lines.append(Line(settings.mqtt, node, None if settings.kafka is not None else reports))
+    return lines
 
 
 def _repeat(stopping: threading.Event, seconds: float, call: Callable[[], None]) -> None:
