@@ -16,6 +16,9 @@ from support.edge import Bundles, Process, eventually
 from edgewright.artifacts import ArtifactStore
 from edgewright.cli.dev.kafka import KafkaServer
 from edgewright.cli.fleet import command
+from edgewright.edge.reports import KafkaReports
+from edgewright.errors import NotFound
+from edgewright.streams.addresses import kafka_address
 from edgewright.streams.fleet import FORMAT, Fleet, FleetCounts, FleetSink, read_report
 
 
@@ -42,12 +45,12 @@ def show(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 
 def test_the_newest_report_of_the_newest_boot_counts(fleet: Fleet) -> None:
-    assert fleet.take(report(1), "2026-01-01T00:00:00+00:00")
-    assert fleet.take(report(3, "2"), "2026-01-02T00:00:00+00:00")
-    assert not fleet.take(report(3, "2"), "2026-01-03T00:00:00+00:00"), "the same again"
-    assert not fleet.take(report(2), "2026-01-03T00:00:00+00:00"), "an older one"
-    assert fleet.take(report(1, "2", boot="b"), "2026-01-04T00:00:00+00:00")
-    assert not fleet.take(report(9, boot="a"), "2026-01-05T00:00:00+00:00"), "of a boot that ended"
+    assert fleet.take([(report(1), "2026-01-01T00:00:00+00:00")])
+    assert fleet.take([(report(3, "2"), "2026-01-02T00:00:00+00:00")])
+    assert not fleet.take([(report(3, "2"), "2026-01-03T00:00:00+00:00")]), "the same again"
+    assert not fleet.take([(report(2), "2026-01-03T00:00:00+00:00")]), "an older one"
+    assert fleet.take([(report(1, "2", boot="b"), "2026-01-04T00:00:00+00:00")])
+    assert not fleet.take([(report(9, boot="a"), "2026-01-05T00:00:00+00:00")]), "of a boot that ended"
     (node,) = fleet.nodes()
     assert (node["model"]["version"], node["boot"], node["sequence"]) == ("2", "b", 1)
     assert node["seen"] == "2026-01-02T00:00:00+00:00", "since the first report of this version"
@@ -55,7 +58,7 @@ def test_the_newest_report_of_the_newest_boot_counts(fleet: Fleet) -> None:
 
 
 def test_names_of_nodes_do_not_lead_out_of_the_store(fleet: Fleet) -> None:
-    fleet.take(report(node="../../x"), "2026-01-01T00:00:00+00:00")
+    fleet.take([(report(node="../../x"), "2026-01-01T00:00:00+00:00")])
     assert [key for key in fleet.store.list_keys("fleet") if ".." in key.split("/")] == []
     assert fleet.nodes()[0]["node"] == "../../x"
 
@@ -69,8 +72,8 @@ def test_other_messages_are_no_reports(value: bytes | None) -> None:
 
 def test_the_command_shows_them(fleet: Fleet, show: Callable[..., str]) -> None:
     assert "edgewright sink fleet" in show()
-    fleet.take(report(), "2026-01-01T00:00:00+00:00")
-    fleet.take({**report(node="n2"), "model": None, "problem": "no source"}, "2026-01-01T00:00:00+00:00")
+    fleet.take([(report(), "2026-01-01T00:00:00+00:00")])
+    fleet.take([({**report(node="n2"), "model": None, "problem": "no source"}, "2026-01-01T00:00:00+00:00")])
     text = show()
     assert [line.split()[:4] for line in text.splitlines()[1:]] == [["n1", "pump", "1", "onnx"], ["n2", "-", "-", "-"]]
     assert "no source" in text
@@ -107,3 +110,15 @@ def test_what_nodes_report_to_kafka_is_kept(
     eventually(lambda: runs("2") and fleet.nodes()[0]["boot"] != first["boot"], again.text)
     assert fleet.nodes()[0]["seen"] == first["seen"]
     assert read(kafka, topic, fleet).unreadable == 0, "offsets were committed"
+
+
+def test_a_topic_that_is_not_there_is_named(kafka: KafkaServer, fleet: Fleet) -> None:
+    with pytest.raises(NotFound, match="no topic nowhere"):
+        read(kafka, "nowhere", fleet)
+
+
+def test_a_report_that_is_too_large_does_not_block_the_others(kafka: KafkaServer) -> None:
+    topic = f"reports-{uuid.uuid4().hex[:8]}"
+    sending = KafkaReports(kafka_address(f"kafka://{kafka.bootstrap}/{topic}"), "n1")
+    assert sending.deliver(b"x" * (2 << 20))
+    assert sending.deliver(json.dumps(report()).encode())

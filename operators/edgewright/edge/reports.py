@@ -102,24 +102,35 @@ class KafkaReports:
             raise ConfigError("reports to Kafka need confluent-kafka", hint="pip install confluent-kafka") from error
         self._address, self._name = address, name
         wait = {"delivery.timeout.ms": int(PATIENCE * 1000), "reconnect.backoff.max.ms": 10_000, "log_level": 2}
-        self._client = Producer({**wait, **address.settings, "enable.idempotence": True, "error_cb": self._on_error})
-        self._said = ""
+        self._client = Producer({**wait, **address.settings, "error_cb": self._on_error})
+        self._away = False
 
     def deliver(self, record: bytes) -> bool:
-        """Send one report."""
-        failed: list[str] = []
+        """Send one report; one that the brokers will never take counts as sent, or all others would wait behind it."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        failed: list[Any] = []
 
         def delivered(error: Any, _: Any) -> None:
             if error is not None:
-                failed.append(error.str())
+                failed.append(error)
 
-        self._client.produce(self._address.topic, record, key=self._name, on_delivery=delivered)
-        waits = bool(self._client.flush(PATIENCE * 2))
-        if not waits and not failed:
-            self._said = ""
-        return not waits and not failed
+        try:
+            self._client.produce(self._address.topic, record, key=self._name, on_delivery=delivered)
+            waits = bool(self._client.flush(PATIENCE * 2))
+        except KafkaException as error:
+            failed, waits = [error.args[0]], False
+        if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in failed):
+            log.error("a report of %s bytes was dropped: %s", len(record), failed[0].str())
+            return True
+        if waits or failed:
+            return False
+        if self._away:
+            self._away = False
+            log.info("%s takes reports again", self._address.shown)
+        return True
 
     def _on_error(self, error: Any) -> None:
-        if error.str() != self._said:
-            self._said = error.str()
-            log.warning("%s: %s", self._address.shown, self._said)
+        if not self._away:  # an outage is said once
+            self._away = True
+            log.warning("%s: %s; reports wait", self._address.shown, error.str())

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgewright.artifacts import ArtifactStore
-from edgewright.errors import Unavailable
+from edgewright.errors import NotFound, Unavailable
 from edgewright.streams.batches import file_name
 
 FORMAT = "edgewright.edge-report/1"
@@ -25,6 +26,7 @@ PREFIX = "fleet/nodes"
 _ROUND = 500
 _POLL = 0.5
 _ANSWERS = 15.0
+_AT_ONCE = 16
 #: Boots of a node that are remembered as ended.
 _BOOTS = 20
 _KEPT = (
@@ -72,32 +74,50 @@ class Fleet:
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return the state of each node, by name."""
-        found = [self.store.read_json(key) for key in self.store.list_keys(PREFIX) if key.endswith(".json")]
-        return sorted((one for one in found if isinstance(one, dict)), key=lambda one: str(one["node"]))
+        keys = [key for key in self.store.list_keys(PREFIX) if key.endswith(".json")]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:  # one request a node, where the store is a bucket
+            found = [one for one in pool.map(self.store.read_json, keys) if isinstance(one, dict)]
+        return sorted(found, key=lambda one: str(one["node"]))
 
-    def take(self, report: Mapping[str, Any], received: str) -> bool:
-        """Keep what a report says; return whether it was news.
+    def take(self, reports: Iterable[tuple[Mapping[str, Any], str]]) -> int:
+        """Keep what reports say; return how many were news.
 
         Args:
-            report: The report.
-            received: ISO time of its message.
+            reports: Each with the ISO time of its message, in the order in which they came.
         """
-        key = f"{PREFIX}/{file_name(str(report['node']))}.json"
-        before = self.store.read_json(key) or {}
-        boot, sequence = str(report["boot"]), int(report["sequence"])
-        ended = list(before.get("ended", []))
-        if before:
-            if boot in ended or (boot == before["boot"] and sequence <= before["sequence"]):
-                return False
-            if boot != before["boot"]:
-                ended = [*ended, before["boot"]][-_BOOTS:]
-        document = {
-            "node": str(report["node"]), "boot": boot, "sequence": sequence, "ended": ended, "last_report": received,
-            "seen": _first_seen(before, report, received), "clock": str(report.get("time") or ""),
-            **{name: report.get(name) for name in _KEPT},
-        }  # fmt: skip
-        self.store.write_json(key, document)
+        states: dict[str, dict[str, Any]] = {}
+        changed: set[str] = set()
+        news = 0
+        for report, received in reports:
+            key = f"{PREFIX}/{file_name(str(report['node']))}.json"
+            if key not in states:
+                states[key] = self.store.read_json(key) or {}
+            if _is_news(states[key], report):
+                states[key] = _state(states[key], report, received)
+                changed.add(key)
+                news += 1
+        for key in sorted(changed):
+            self.store.write_json(key, states[key])
+        return news
+
+
+def _is_news(before: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
+    if not before:
         return True
+    if report["boot"] == before["boot"]:
+        return bool(report["sequence"] > before["sequence"])
+    return report["boot"] not in before["ended"]
+
+
+def _state(before: Mapping[str, Any], report: Mapping[str, Any], received: str) -> dict[str, Any]:
+    ended = list(before.get("ended", []))
+    if before and report["boot"] != before["boot"]:
+        ended = [*ended, before["boot"]][-_BOOTS:]
+    return {
+        "node": str(report["node"]), "boot": report["boot"], "sequence": report["sequence"], "ended": ended,
+        "last_report": received, "seen": _first_seen(before, report, received), "clock": str(report.get("time") or ""),
+        **{name: report.get(name) for name in _KEPT},
+    }  # fmt: skip
 
 
 def _first_seen(before: Mapping[str, Any], report: Mapping[str, Any], received: str) -> str:
@@ -139,6 +159,7 @@ class FleetSink:
     ) -> None:
         self._settings, self._topics, self._group, self._fleet, self._say = settings, topics, group, fleet, say
         self._stopping = False
+        self._assigned: set[tuple[str, int]] | None = None
         self.counts = FleetCounts()
 
     def stop(self) -> None:
@@ -149,9 +170,10 @@ class FleetSink:
         """Read until told to stop; ``once``: until everything is read that is there.
 
         Raises:
+            NotFound: with ``once``, a topic is not there.
             Unavailable: Kafka does not answer (with ``once``), or the store does not.
         """
-        from confluent_kafka import Consumer, KafkaError
+        from confluent_kafka import Consumer
 
         consumer = Consumer(
             {
@@ -160,51 +182,65 @@ class FleetSink:
                 "error_cb": lambda error: self._say(f"Kafka: {error.str()}"),
             }
         )  # fmt: skip
-        assigned: set[tuple[str, int]] = set()
-        ended: set[tuple[str, int]] = set()
         try:
-            if once:
-                self._demand(consumer)
-            consumer.subscribe(
-                list(self._topics), on_assign=lambda _, parts: assigned.update((p.topic, p.partition) for p in parts)
-            )
+            unread = self._unread(consumer) if once else {}
+            consumer.subscribe(list(self._topics), on_assign=self._on_assign, on_revoke=self._on_revoke)
             while not self._stopping:
-                messages = consumer.consume(_ROUND, _POLL)
-                for message in messages:
-                    error = message.error()
-                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                        ended.add((message.topic(), message.partition()))
-                    elif error is not None:
-                        self._say(f"Kafka: {error.str()}")
-                self._take(consumer, [message for message in messages if message.error() is None])
-                if once and assigned and assigned <= ended:
+                self._round(consumer, unread)
+                if once and self._assigned is not None and not self._assigned & unread.keys():
                     break
         finally:
             consumer.close()
         return self.counts
 
-    def _demand(self, consumer: Any) -> None:
-        from confluent_kafka import KafkaException
+    def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        self._assigned = {(p.topic, p.partition) for p in partitions}
+
+    def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
+        self._assigned = None
+
+    def _unread(self, consumer: Any) -> dict[tuple[str, int], int]:
+        """Return where each partition ends now: nodes go on reporting, so the end itself may never be met."""
+        from confluent_kafka import KafkaException, TopicPartition
 
         try:
-            consumer.list_topics(timeout=_ANSWERS)
+            there = consumer.list_topics(timeout=_ANSWERS).topics
+            places = [(name, number) for name in self._topics if name in there for number in there[name].partitions]
+            ends = {place: consumer.get_watermark_offsets(TopicPartition(*place), _ANSWERS)[1] for place in places}
         except KafkaException as error:
             where = str(self._settings["bootstrap.servers"])
             raise Unavailable("Kafka does not answer", where=where, hint="edgewright dev kafka") from error
+        absent = [name for name in self._topics if name not in there]
+        if absent:
+            raise NotFound(f"there is no topic {absent[0]}", hint=f"there are: {', '.join(sorted(there)) or 'none'}")
+        return ends
+
+    def _round(self, consumer: Any, unread: dict[tuple[str, int], int]) -> None:
+        from confluent_kafka import KafkaError
+
+        messages = []
+        for message in consumer.consume(_ROUND, _POLL):
+            error, place = message.error(), (message.topic(), message.partition())
+            if error is None:
+                messages.append(message)
+            elif error.code() != KafkaError._PARTITION_EOF:
+                self._say(f"Kafka: {error.str()}")
+                continue
+            if error is not None or message.offset() >= unread.get(place, 0) - 1:
+                unread.pop(place, None)
+        self._take(consumer, messages)
 
     def _take(self, consumer: Any, messages: list[Any]) -> None:
         if not messages:
             return
         from confluent_kafka import KafkaException
 
-        for message in messages:
-            report = read_report(message.value())
-            if report is None:
-                self.counts.unreadable += 1
-            elif self._fleet.take(report, _time_of(message)):
-                self.counts.reports += 1
-            else:
-                self.counts.repeated += 1
+        found = [(read_report(message.value()), _time_of(message)) for message in messages]
+        reports = [(report, received) for report, received in found if report is not None]
+        news = self._fleet.take(reports)
+        self.counts.reports += news
+        self.counts.repeated += len(reports) - news
+        self.counts.unreadable += len(messages) - len(reports)
         try:
             consumer.commit(asynchronous=False)
         except KafkaException as error:  # read again later, which changes nothing
