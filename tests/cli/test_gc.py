@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from edgewright.artifacts import ArtifactStore
+from edgewright.streams.batches import Batch, BatchLog
+
 
 def make_old(home: Path, run_id: str, days: int = 60) -> None:
     """Make a run, its cache entries and all artifacts look old."""
@@ -107,3 +110,22 @@ def test_nothing_goes_while_the_stacks_registry_is_away(old):
     assert done.returncode == 69
     assert "edgewright up" in done.stderr
     assert (old.home / "store" / "runs" / "bracelet" / "old").exists()
+
+
+def test_of_events_only_what_ended_well_long_ago_goes(old):
+    store = ArtifactStore(old.home / "store")
+    log = BatchLog(store, "stream", "kafka-labels")
+    for number, mark in enumerate(("done", "failed"), 1):
+        key, sha256 = log.write_data(mark, b"{}\n")
+        log.append(Batch(0, mark, "kafka", key, 1, sha256=sha256))
+        log.mark("dispatched", number, {"run_id": mark})
+        log.mark(mark, number, {"run_id": mark})
+    then = time.time() - 60 * 86400
+    for file in (old.home / "store" / "events").rglob("*.json*"):
+        os.utime(file, (then, then))
+    key = "events/stream/kafka-labels/data/done.jsonl"
+    assert of(gc(old), "batch of events") == [key]
+    assert "would remove" in old.call("gc", "--dry-run").stdout
+    assert of(gc(old, "--yes"), "batch of events") == [key]
+    assert not (old.home / "store" / key).exists()
+    assert of(gc(old), "batch of events") == []

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
@@ -29,7 +29,9 @@ _TEMPORARY = re.compile(r"^(?:.*/)?\.tmp-[^/]*")
 _ARTIFACT = re.compile(r"^artifacts/[0-9a-f]{2}/([0-9a-f]{64})(?=/)")
 
 Files = dict[str, tuple[int, float]]
-What = Literal["run", "cache entry", "artifact", "unfinished artifact", "temporary"]
+What = Literal[
+    "run", "cache entry", "artifact", "unfinished artifact", "temporary", "batch of events", "copy of an object"
+]
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,12 @@ class Report:
     Attributes:
         removals: What can go, in the order in which it has to.
         kept: How many runs, cache entries and artifacts stay.
+        runs: The runs that stay, as ``runs/<dag_id>/<run_id>``.
     """
 
     removals: list[Removal] = field(default_factory=list)
     kept: dict[str, int] = field(default_factory=lambda: {"run": 0, "cache entry": 0, "artifact": 0})
+    runs: set[str] = field(default_factory=set)
 
     @property
     def size(self) -> int:
@@ -158,6 +162,7 @@ class _Planner:
             kept = bool((digests | releases) & self._keep)
         if kept:
             self._report.kept["run"] += 1
+            self._report.runs.add(run)
             self._needed |= digests
         else:
             age = round((self._now - changed) / 86400)
@@ -218,7 +223,13 @@ def _references(value: Any) -> Iterator[dict[str, Any]]:
             yield from _references(item)
 
 
-def collect(store: ArtifactStore, report: Report, *, timeout: float = 10.0) -> Report:
+def collect(
+    store: ArtifactStore,
+    report: Report,
+    *,
+    confirm: Callable[[Removal], bool] = lambda removal: True,
+    timeout: float = 10.0,
+) -> Report:
     """Remove what was planned, and return what was removed.
 
     What refers goes before what is referred to, and an artifact's manifest before its files, so that a collector that
@@ -227,6 +238,7 @@ def collect(store: ArtifactStore, report: Report, *, timeout: float = 10.0) -> R
     Args:
         store: The artifact store.
         report: What :func:`plan` returned.
+        confirm: Asked about each thing right before it goes.
         timeout: Seconds to wait for another collector.
 
     Raises:
@@ -239,6 +251,8 @@ def collect(store: ArtifactStore, report: Report, *, timeout: float = 10.0) -> R
             files = store.scan(removal.key) or store.scan(removal.key.rpartition("/")[0])
             mine = {key: entry for key, entry in files.items() if _is_in(key, removal.key)}
             if not mine or max(changed for _, changed in mine.values()) > removal.changed:
+                continue
+            if not confirm(removal):
                 continue
             if f"{removal.key}/{MANIFEST}" in mine:
                 store.delete(f"{removal.key}/{MANIFEST}")

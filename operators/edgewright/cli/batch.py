@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import ConfigError, DataError
 from edgewright.spec.pipeline import Pipeline
-from edgewright.streams.batches import Batch, BatchLog
+from edgewright.streams.batches import REMOVED, Batch, BatchLog
 from edgewright.streams.takes import settle
 
 #: Under which source batches of files are kept.
@@ -42,6 +42,9 @@ def claim_file(store: ArtifactStore, pipeline: Pipeline, run_id: str, address: s
         number = _append(log, address, data, messages, sha256)
         store.write_json(known, {"number": number})
     else:
+        if log.is_removed(int(number)) and (known_batch := log.read(int(number))) is not None:
+            store.write_bytes(known_batch.data, data)  # edgewright gc has removed it, and here it is again
+            log.unmark(REMOVED, int(number))
         log.release(int(number), force=True)
     log.mark("dispatched", int(number), {"run_id": run_id})
     return log.write_claim(run_id, [int(number)])

@@ -79,10 +79,10 @@ def _rows(log: BatchLog, state: str | None, last: int) -> Iterator[dict[str, Any
 def show(dag_id: str, name: str, messages: int, root: str | None, as_json: bool) -> None:
     """Show a batch of DAG by name: where it comes from, what became of it, its first messages and its dead letters."""
     log, batch = _find(dag_id, name, root)
-    marks = {mark: found for mark in (*_STATES[1:], "released") if (found := log.marked(mark, batch.number))}
+    marks = {mark: found for mark in (*_STATES[1:], "released", "removed") if (found := log.marked(mark, batch.number))}
     document = {
         **asdict(batch), "source": log.source, "state": log.state(batch.number), "marks": marks,
-        "first": list(_lines(log.store, batch.data, messages)),
+        "first": list(_lines(log.store, batch.data, messages)) if not log.is_removed(batch.number) else [],
         "dead": list(_lines(log.store, log.dead_key(batch), messages)) if batch.rejected else [],
     }  # fmt: skip
     if as_json:

@@ -40,12 +40,15 @@ def command(
     """Remove artifacts and runs that nothing needs any more.
 
     What stays: young runs, the last ones of each pipeline, runs whose model is still registered, everything that these
-    refer to, and whatever was written during the last day. Nothing is removed when the registry does not answer.
+    refer to, and whatever was written during the last day. Nothing is removed when the registry does not answer. Of
+    events only payloads go of batches whose runs ended well and do not stay: none that waits, failed or could not be
+    read.
     """
     from edgewright.artifacts import ArtifactStore
     from edgewright.artifacts.gc import Policy, collect, plan
     from edgewright.cli.output import print_json
     from edgewright.installation import Installation
+    from edgewright.streams.retention import EventRetention
 
     if yes and dry_run:
         raise click.UsageError("--yes and --dry-run exclude each other")
@@ -55,8 +58,12 @@ def command(
     _demand_all_registries(installation)
     keep = registered_digests(installation.tracking_uri)
     report = plan(store, keep, Policy(older_than=older_than, keep_runs=keep_runs))
+    retention = EventRetention(store, older_than, report.runs)
+    events = retention.plan()
+    report.removals += events.removals
+    report.kept |= events.kept
     if yes:
-        report = collect(store, report)
+        report = collect(store, report, confirm=retention.confirm)
     if as_json:
         removals = [asdict(removal) for removal in report.removals]
         print_json({"removed": yes, "removals": removals, "bytes": report.size, "kept": report.kept})
@@ -102,4 +109,4 @@ def report_text(report: Report, *, removed: bool) -> str:
 
 
 def _plural(what: str) -> str:
-    return "cache entries" if what == "cache entry" else f"{what}s"
+    return {"cache entry": "cache entries", "batch of events": "batches of events"}.get(what, f"{what}s")

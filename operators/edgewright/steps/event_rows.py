@@ -14,7 +14,7 @@ from edgewright.errors import DamagedArtifact, DataError
 from edgewright.spec.steps.ingest import KAFKA, IngestConfig
 from edgewright.steps.connections import connection_of, kafka_settings
 from edgewright.steps.context import StepContext
-from edgewright.streams.batches import Batch, BatchLog
+from edgewright.streams.batches import Batch, BatchLog, open_data
 from edgewright.streams.pulls import settle_pulls, take_new
 from edgewright.streams.takes import Take, batches_of, put_back, take
 
@@ -60,6 +60,9 @@ class Events:
             context.store, request.identity.dag_id, request.identity.run_id, request.batch,
             growing=config.on_event == "append",
         )  # fmt: skip
+        if found.removed:
+            text = "%d batches of earlier runs are missing: edgewright gc removed them before the dataset began to grow"
+            context.note(text, found.removed)
         dag_id = request.identity.dag_id
         return cls(batches_of(context.store, dag_id, found.own), batches_of(context.store, dag_id, found.grown))
 
@@ -183,7 +186,7 @@ class Events:
     @staticmethod
     def _lines(batch: Batch, context: StepContext) -> Iterator[dict[str, Any]]:
         count = 0
-        with context.store.open(batch.data) as file:
+        with open_data(context.store, batch) as file:
             for line in file:
                 count += 1
                 value = _decode(line)["value"]

@@ -7,7 +7,8 @@ source of one pipeline::
     events/<dag_id>/<source>/dead/<name>.jsonl        messages that could not be read, each with the reason
     events/<dag_id>/<source>/batches/<...>/<n>.json   manifest of batch n: written last, and once; a schema may part
                                                       the messages that it refuses before a run has the batch
-    events/<dag_id>/<source>/<mark>/<...>/<n>.json    what happened to it: claimed, dispatched, done, failed, waiting
+    events/<dag_id>/<source>/<mark>/<...>/<n>.json    what happened to it: claimed, dispatched, done, failed, waiting;
+                                                      removed: its payloads are gone (edgewright gc)
     events/<dag_id>/<source>/runs/<run_id>.json       which batches a run was started with
 
 Delivery: a manifest is created with a condition (of two who write batch ``n``, one does it) and holds the position in
@@ -25,8 +26,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
-from urllib.parse import quote
+from typing import IO, Any
+from urllib.parse import quote, unquote
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import NotFound, StoreError
@@ -39,6 +40,8 @@ WAITED = "wait-"
 _FOLDER = 1000
 #: Marks in the order in which they win: the last one that is there is the batch's state.
 STATES = ("pending", "claimed", "dispatched", "waiting", "failed", "done")
+#: The mark of a batch whose payloads are gone, beside ``done``.
+REMOVED = "removed"
 #: Position in a source: ``{"topic/partition": [epoch, next offset]}``; an epoch ends when a topic is made anew.
 Positions = dict[str, list[int]]
 
@@ -103,6 +106,12 @@ class BatchLog:
         self.source = source
         self.prefix = f"{ROOT}/{file_name(dag_id)}/{file_name(source)}"
         self._head: Batch | None = None
+
+    @classmethod
+    def at(cls, store: ArtifactStore, prefix: str) -> BatchLog:
+        """Return the log that is kept below a prefix."""
+        _, dag_id, source = prefix.split("/")
+        return cls(store, unquote(dag_id), unquote(source))
 
     # -- keys --------------------------------------------------------------------------------------------------
 
@@ -234,6 +243,10 @@ class BatchLog:
                 found.append(str((self.store.read_json(key) or {})["run_id"]))
         return found
 
+    def is_removed(self, number: int) -> bool:
+        """Whether the payloads of a batch were removed, long after its run ended well."""
+        return self.marked(REMOVED, number) is not None
+
     def claimed_by(self, batch: Batch) -> str | None:
         """Return the run that a batch was claimed for."""
         document = self.marked("claimed", batch.number)
@@ -272,19 +285,49 @@ class BatchLog:
         """
         if self.read(number) is None:
             raise NotFound(f"there is no batch {number} of {self.source}")
+        self._demand_data(number)
         state = self.state(number)
         if state != "failed" and not force:
             raise NotFound(f"batch {number} is {state}, not failed", hint="--force starts it again all the same")
+        done = self.marked("done", number)
+        self.unmark("done", number)
+        try:
+            self._demand_data(number)  # edgewright gc may remove what is done: it marks it first, then looks once more
+        except NotFound:
+            self.store.write_json(self.key("done", number), done)
+            raise
         attempt = int((self.marked("released", number) or {}).get("attempt", 1)) + 1
         self.mark("released", number, {"attempt": attempt})
         settled = self.store.read_json(f"{self.prefix}/settled.json") or {}
         if int(settled.get("number", 0)) >= number:
             self.store.write_json(f"{self.prefix}/settled.json", {"number": number - 1})
-        for mark in ("done", "waiting", "failed", "joined", "claimed", "dispatched"):
+        for mark in ("waiting", "failed", "joined", "claimed", "dispatched"):
             self.unmark(mark, number)
         hint = self.store.read_json(f"{self.prefix}/through.json") or {}
         if int(hint.get("number", 0)) >= number:
             self.store.write_json(f"{self.prefix}/through.json", {"number": number - 1})
+
+    def _demand_data(self, number: int) -> None:
+        if self.is_removed(number):
+            text = f"the messages of batch {number} of {self.source} are gone: its run ended well"
+            raise NotFound(f"{text}, and long after that edgewright gc removed them")
+
+
+def open_data(store: ArtifactStore, batch: Batch) -> IO[bytes]:
+    """Open the payloads of a batch.
+
+    Raises:
+        NotFound: they were removed, long after their run ended well.
+        StoreError: they are not there.
+    """
+    try:
+        return store.open(batch.data)
+    except StoreError as error:
+        log = BatchLog.at(store, batch.data.rpartition("/data/")[0])
+        if log.is_removed(batch.number):
+            text = "its messages are gone: edgewright gc removed them, long after their run ended well"
+            raise NotFound(text, where=batch.name) from error
+        raise
 
 
 def sources(store: ArtifactStore, dag_id: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import ConfigError, Skipped
-from edgewright.streams.batches import PULLED, ROOT, WAITED, Batch, BatchLog, file_name, sources
+from edgewright.streams.batches import PULLED, REMOVED, ROOT, WAITED, Batch, BatchLog, file_name, sources
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,13 @@ class Take:
         run_id: The run.
         own: The batches that it was started with, and those that waited for it.
         grown: Batches of earlier runs that ended well, for a dataset that grows.
+        removed: How many more there were, whose payloads are gone: they were removed before the dataset grew.
     """
 
     run_id: str
     own: list[tuple[str, int]] = field(default_factory=list)
     grown: list[tuple[str, int]] = field(default_factory=list)
+    removed: int = 0
 
 
 def _key(dag_id: str, run_id: str) -> str:
@@ -39,6 +41,19 @@ def _logs(store: ArtifactStore, dag_id: str) -> dict[str, BatchLog]:
     """Return the logs of the sources that start runs; others are their runs' own (:mod:`.pulls`, :mod:`.waits`)."""
     found = (source for source in sources(store, dag_id) if not source.startswith((PULLED, WAITED)))
     return {source: BatchLog(store, dag_id, source) for source in found}
+
+
+def _grown_key(dag_id: str, run_id: str) -> str:
+    return f"{ROOT}/{file_name(dag_id)}/grown/{file_name(run_id)}.json"
+
+
+def _growing_key(dag_id: str) -> str:
+    return f"{ROOT}/{file_name(dag_id)}/growing.json"
+
+
+def grows(store: ArtifactStore, dag_id: str) -> bool:
+    """Whether a run of a pipeline ever took the batches of earlier ones: then they are all needed."""
+    return store.read_json(_growing_key(dag_id)) is not None
 
 
 def take(store: ArtifactStore, dag_id: str, run_id: str, claim: str | None, *, growing: bool) -> Take:
@@ -58,13 +73,32 @@ def take(store: ArtifactStore, dag_id: str, run_id: str, claim: str | None, *, g
     key = _key(dag_id, run_id)
     document = store.read_json(key)
     if document is None:
-        logs = _logs(store, dag_id)
-        own = _own(store, logs, run_id, claim)
-        grown = list(_marked(logs, "done")) if growing else []
-        made = {"run_id": run_id, "own": own, "grown": [entry for entry in grown if entry not in own]}
+        made: dict[str, Any] = {"run_id": run_id, "own": _own(store, _logs(store, dag_id), run_id, claim)}
         document = made if store.create_json(key, made) else store.read_json(key) or made
-    own, grown = ([(str(source), int(number)) for source, number in document[name]] for name in ("own", "grown"))
-    return Take(run_id, own, grown)
+    own = _entries(document["own"])
+    if not growing:
+        return Take(run_id, own)
+    grown = _grown(store, dag_id, run_id, own)
+    return Take(run_id, own, _entries(grown["grown"]), int(grown["removed"]))
+
+
+def _grown(store: ArtifactStore, dag_id: str, run_id: str, own: list[tuple[str, int]]) -> dict[str, Any]:
+    key = _grown_key(dag_id, run_id)
+    document: dict[str, Any] | None = store.read_json(key)
+    if document is None:
+        if not grows(store, dag_id):  # said before anything is looked at: edgewright gc leaves the batches from now on
+            store.create_json(_growing_key(dag_id), {"since": run_id})
+        logs = _logs(store, dag_id)
+        removed = set(_marked(logs, REMOVED))
+        found = [entry for entry in _marked(logs, "done") if entry not in own]
+        there = [entry for entry in found if entry not in removed]
+        made = {"run_id": run_id, "grown": there, "removed": len(found) - len(there)}
+        document = made if store.create_json(key, made) else store.read_json(key) or made
+    return document
+
+
+def _entries(value: list[Any]) -> list[tuple[str, int]]:
+    return [(str(source), int(number)) for source, number in value]
 
 
 def _own(store: ArtifactStore, logs: Mapping[str, BatchLog], run_id: str, claim: str | None) -> list[tuple[str, int]]:
@@ -115,6 +149,7 @@ def put_back(store: ArtifactStore, dag_id: str, run_id: str, reason: str) -> int
     logs = _logs(store, dag_id)
     for source, number in document["own"]:
         logs[source].mark("waiting", number, {"run_id": run_id, "reason": reason})
+    store.delete(_grown_key(dag_id, run_id))
     store.delete(_key(dag_id, run_id))
     for source, number in document["own"]:
         logs[source].unmark("joined", number)
