@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.models import Workplace
 from tests.steps.test_train import LOGISTIC, client_of, table
 
@@ -20,8 +21,13 @@ def mapped(place: Workplace, step: str, index: int, **config: Any) -> StepResult
     return execute(request.model_copy(update={"identity": identity}), store=place.store)
 
 
-def test_trainings_of_a_sweep_are_compared(tmp_path: Path):
-    place = Workplace(tmp_path / "tracked", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('sweeps')}/mlflow.db"
+
+
+def test_trainings_of_a_sweep_are_compared(tmp_path: Path, uri: str):
+    place = Workplace(tmp_path / "tracked", tracking_uri=uri)
     data: ArtifactRef = place.dataset({"train": table(), "test": table(40, 2)}, "y")
     place.model_py(LOGISTIC)
     client = client_of(place)
@@ -44,8 +50,8 @@ def test_trainings_of_a_sweep_are_compared(tmp_path: Path):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_a_training_that_is_not_mapped_stands_alone(tmp_path: Path):
-    place = Workplace(tmp_path / "tracked", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+def test_a_training_that_is_not_mapped_stands_alone(tmp_path: Path, uri: str):
+    place = Workplace(tmp_path / "tracked", tracking_uri=uri)
     data = place.dataset({"train": table(), "test": table(40, 2)}, "y")
     place.model_py(LOGISTIC)
     trained = place.run("train", data=data, entry="model.py:fit", args={"C": 1.0})

@@ -207,6 +207,7 @@ class TrainOperator(StepOperator):
         interpreter: What runs the script. Default: by the file's ending.
         warm_start: Alias of the registered model that training goes on from, such as ``champion``.
         checkpoint: How often the folder of checkpoints is saved while it trains, such as ``5m``.
+        search: A search by Optuna for values of the function's arguments: ``{"method": "optuna", "space": ...}``.
         problem: auto: by the label's type.
         seed: Seeds random and numpy before the function is called.
         experiment: MLflow experiment. Default: the dag_id.
@@ -227,6 +228,7 @@ class TrainOperator(StepOperator):
         interpreter: Any = UNSET,
         warm_start: Any = UNSET,
         checkpoint: Any = UNSET,
+        search: Any = UNSET,
         problem: Any = UNSET,
         seed: Any = UNSET,
         experiment: Any = UNSET,
@@ -244,6 +246,7 @@ class TrainOperator(StepOperator):
             interpreter=interpreter,
             warm_start=warm_start,
             checkpoint=checkpoint,
+            search=search,
             problem=problem,
             seed=seed,
             experiment=experiment,

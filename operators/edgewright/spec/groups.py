@@ -9,7 +9,8 @@ from typing import Any
 from edgewright.spec.faults import Faults, Path
 from edgewright.spec.mapping import read_best, read_for_each
 from edgewright.spec.pipeline import ForEach, Group, Task
-from edgewright.spec.search import read_search
+from edgewright.spec.search import is_adaptive, read_adaptive, read_search
+from edgewright.spec.steps import STEPS
 from edgewright.spec.tasks import TaskReader
 from edgewright.spec.values import Values
 
@@ -61,6 +62,9 @@ class Entries:
         entry = self._reader.whole(entry, path)
         if entry is None:
             return
+        self._inside(entry, path)
+        if is_adaptive(entry):
+            entry = read_adaptive(entry, path, self._faults)
         own = self._mapping(entry, path, mapping)
         self._values.mapping, self._values.is_mapped = (
             own or mapping,
@@ -77,6 +81,13 @@ class Entries:
             best = read_best(entry["best_of"], (*path, "best_of"), {task.id: task}, self._faults)
             task = replace(task, best=best)
         self.tasks.append((path, task))
+
+    def _inside(self, entry: dict[str, Any], path: Path) -> None:
+        config = entry.get("with")
+        uses = entry.get("uses")
+        if isinstance(uses, str) and uses in STEPS and isinstance(config, dict) and "search" in config:
+            self._faults.add((*path, "with", "search"), "'search' is an argument of the task", code="unknown-key",
+                             allowed="write it beside with:, not inside", key=True)  # fmt: skip
 
     def _mapping(self, entry: dict[str, Any], path: Path, around: ForEach | None) -> ForEach | None:
         """Return what an entry itself runs once for each of."""
@@ -97,6 +108,10 @@ class Entries:
                              code="unsupported", key=True)  # fmt: skip
             return None
         self._values.is_mapped = False
+        if is_adaptive(entry):  # of a group
+            self._faults.add(place, "method: optuna is for one task, not for a group", code="unsupported", key=True,
+                             allowed="write it at the task that trains, or say method: random")  # fmt: skip
+            return None
         if key == "search":
             return read_search(entry["search"], place, self._faults)
         return read_for_each(entry["for_each"], place, self._values, self._params, self._faults)

@@ -7,6 +7,7 @@ from typing import Any
 from edgewright.spec.mapping import MOST_ITEMS
 from edgewright.spec.params import FORMATS, KEYS
 from edgewright.spec.search import METHODS
+from edgewright.spec.steps.evaluate import METRICS
 
 Json = dict[str, Any]
 
@@ -74,10 +75,20 @@ def search() -> Json:
         "description": "What may vary: lists of values, or ranges.",
     }
     keys: Json = {
-        "method": {"enum": list(METHODS), "description": "All combinations, or so many drawn ones."},
+        "method": {
+            "enum": list(METHODS),
+            "description": "All combinations; so many drawn ones; or each chosen by what those before it scored.",
+        },
         "space": space,
         "trials": {"type": "integer", "minimum": 1, "maximum": MOST_ITEMS, "description": "How many. Default: 20."},
         "seed": {"type": "integer", "minimum": 0, "description": "Another one draws other trials. Default: 0."},
+        "metric": {"enum": list(METRICS), "description": "Of optuna: what is made better. Default: roc_auc or r2."},
+        "folds": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 20,
+            "description": "Of optuna: in how many folds of the training rows each trial is measured.",
+        },
     }
     return {
         "description": "Runs once for each trial of a hyperparameter search; {$t: '{{ item.NAME }}'} is a value of it.",

@@ -13,12 +13,15 @@ from typing import Any
 from edgewright.spec.faults import Faults, Path, near
 from edgewright.spec.mapping import MOST_ITEMS, combine
 from edgewright.spec.pipeline import ForEach
+from edgewright.spec.space import AXIS, AXIS_KEYS, wrong_axis
+from edgewright.spec.steps.evaluate import METRICS
 
-METHODS = ("grid", "random")
+METHODS = ("grid", "random", "optuna")
+#: Learns from trial to trial, so its trials run one after another within a task.
+ADAPTIVE = "optuna"
 KEYS = ("method", "space", "trials", "seed")
-AXIS_KEYS = ("from", "to", "log", "step")
+ADAPTIVE_KEYS = (*KEYS, "metric", "folds")
 _DEFAULT_TRIALS = 20
-_AXIS = "a list of values, or {from: 0.0001, to: 1, log: true}"
 #: So many draws for each trial that is wanted; a small space may not have that many different ones.
 _DRAWS = 20
 
@@ -31,24 +34,85 @@ def read_search(value: Any, path: Path, faults: Faults) -> ForEach | None:
         path: Its place.
         faults: Where to note.
     """
-    if not isinstance(value, dict):
-        faults.add(path, "must say what is searched", allowed="{method: random, space: {alpha: [0.1, 1]}}", code="type")
+    method = _method(value, path, faults)
+    if method is None:
         return None
-    for key in value:
-        if key not in KEYS:
-            faults.unknown_key((*path, key), KEYS)
-    method, space = value.get("method"), value.get("space")
-    if method not in METHODS:
-        shown = "method is missing" if method is None else f"{method!r} is not allowed here"
-        faults.add((*path, "method") if "method" in value else path, shown, allowed="allowed are: grid, random",
-                   suggestion=near(str(method), METHODS), code="value")  # fmt: skip
-        return None
-    axes = _axes(space, (*path, "space") if "space" in value else path, method, faults)
-    trials = _count(value, "trials", _DEFAULT_TRIALS, 1, path, faults)
-    seed = _count(value, "seed", 0, 0, path, faults)
+    axes, trials, seed = _common(value, method, path, faults)
     if axes is None or trials is None or seed is None:
         return None
     return _grid(axes, value, path, faults) if method == "grid" else ForEach(_drawn(axes, trials, seed))
+
+
+def is_adaptive(entry: dict[str, Any]) -> bool:
+    """Whether an entry under ``tasks:`` has a search whose trials depend on those before."""
+    value = entry.get("search")
+    return isinstance(value, dict) and value.get("method") == ADAPTIVE
+
+
+def read_adaptive(entry: dict[str, Any], path: Path, faults: Faults) -> dict[str, Any]:
+    """Return a task whose step does the search itself: what ``search:`` says stands in its ``with:``.
+
+    Args:
+        entry: The task, whole.
+        path: Its place.
+        faults: Where to note.
+    """
+    value, place = entry["search"], (*path, "search")
+    entry = {key: kept for key, kept in entry.items() if key != "search"}
+    for key in ("for_each", "best_of"):
+        if entry.pop(key, None) is not None:
+            faults.add((*path, key), "search: {method: optuna} tries one after another in one task, and keeps the best",
+                       allowed="leave it out, or say method: random", code="value", key=True)  # fmt: skip
+    config = entry.get("with")
+    if entry.get("uses") != "train" or not isinstance(config, dict) or "entry" not in config:
+        faults.add(place, "method: optuna needs a task with uses: train and entry:, which it calls for each trial",
+                   allowed="method: grid or random for anything else", code="unsupported", key=True)  # fmt: skip
+        return entry
+    method = _method(value, place, faults)
+    axes, *_ = _common(value, ADAPTIVE, place, faults)
+    metric, folds = value.get("metric"), value.get("folds", 3)
+    if metric is not None and metric not in METRICS:
+        faults.add((*place, "metric"), f"{metric!r} is not measured", allowed=f"allowed are: {', '.join(METRICS)}",
+                   suggestion=near(str(metric), METRICS), code="unknown-metric")  # fmt: skip
+    if isinstance(folds, bool) or not isinstance(folds, int) or not 1 <= folds <= 20:
+        faults.add((*place, "folds"), f"{folds!r} is no number of this", allowed="a whole number from 1 to 20",
+                   code="value")  # fmt: skip
+    given = config.get("args") if isinstance(config.get("args"), dict) else {}
+    for name in axes or ():
+        if name in (given or {}):
+            faults.add((*place, "space", name), f"{name} stands in args: as well", allowed="one of them",
+                       code="value", key=True)  # fmt: skip
+    return entry if method is None or axes is None else {**entry, "with": {**config, "search": value}}
+
+
+def _method(value: Any, path: Path, faults: Faults) -> str | None:
+    if not isinstance(value, dict):
+        faults.add(path, "must say what is searched", allowed="{method: random, space: {alpha: [0.1, 1]}}", code="type")
+        return None
+    method = value.get("method")
+    if method not in METHODS:
+        shown = "method is missing" if method is None else f"{method!r} is not allowed here"
+        faults.add((*path, "method") if "method" in value else path, shown,
+                   allowed=f"allowed are: {', '.join(METHODS)}", suggestion=near(str(method), METHODS),
+                   code="value")  # fmt: skip
+        return None
+    keys = ADAPTIVE_KEYS if method == ADAPTIVE else KEYS
+    for key in value:
+        if key in ADAPTIVE_KEYS and key not in keys:
+            faults.add((*path, key), f"{key} goes with method: optuna", code="value", key=True,
+                       allowed="evaluate measures the trials of the others")  # fmt: skip
+        elif key not in keys:
+            faults.unknown_key((*path, key), keys)
+    return str(method)
+
+
+def _common(
+    value: dict[str, Any], method: str, path: Path, faults: Faults
+) -> tuple[dict[str, Any] | None, int | None, int | None]:
+    """Return space, number of trials and seed; ``None`` for what has a fault."""
+    axes = _axes(value.get("space"), (*path, "space") if "space" in value else path, method, faults)
+    trials = _count(value, "trials", _DEFAULT_TRIALS, 1, path, faults)
+    return axes, trials, _count(value, "seed", 0, 0, path, faults)
 
 
 def _count(value: dict[str, Any], key: str, default: int, least: int, path: Path, faults: Faults) -> int | None:
@@ -76,7 +140,7 @@ def _grid(axes: dict[str, Any], value: dict[str, Any], path: Path, faults: Fault
 
 def _axes(space: Any, path: Path, method: str, faults: Faults) -> dict[str, Any] | None:
     if not isinstance(space, dict) or not space:
-        faults.add(path, "space must say what may vary", allowed=f"{{NAME: {_AXIS}}}", code="type")
+        faults.add(path, "space must say what may vary", allowed=f"{{NAME: {AXIS}}}", code="type")
         return None
     sound = True
     for name, axis in space.items():
@@ -87,35 +151,19 @@ def _axes(space: Any, path: Path, method: str, faults: Faults) -> dict[str, Any]
             sound = False
         why = _wrong(axis, method, place, faults)
         if why:
-            faults.add(place, why, allowed="a list of values" if method == "grid" else _AXIS, code="value")
+            faults.add(place, why, allowed="a list of values" if method == "grid" else AXIS, code="value")
             sound = False
     return space if sound else None
 
 
 def _wrong(axis: Any, method: str, place: Path, faults: Faults) -> str:
     """Return what is wrong with what one name may be; empty where nothing is."""
-    if isinstance(axis, list):
-        plain = all(isinstance(value, (str, int, float, type(None))) for value in axis)
-        return "" if axis and plain else "must be a list of values"
-    if not isinstance(axis, dict):
-        return "must be a list of values"
-    if method == "grid":
+    if method == "grid" and isinstance(axis, dict):
         return "a grid needs a list"
-    for key in axis:
+    for key in axis if isinstance(axis, dict) else ():
         if key not in AXIS_KEYS:
             faults.unknown_key((*place, key), AXIS_KEYS)
-    return _wrong_range(axis)
-
-
-def _wrong_range(axis: dict[str, Any]) -> str:
-    low, high, step = axis.get("from"), axis.get("to"), axis.get("step", 1)
-    if any(isinstance(v, bool) or not isinstance(v, (int, float)) or not math.isfinite(v) for v in (low, high, step)):
-        return "needs numbers as from and to"
-    if not low < high or step <= 0:  # type: ignore[operator]
-        return "from must be less than to, and step above 0"
-    if not isinstance(axis.get("log", False), bool) or (axis.get("log") and "step" in axis):
-        return "log is true or false, and goes without step"
-    return "log needs from above 0" if axis.get("log") and low <= 0 else ""  # type: ignore[operator]
+    return wrong_axis(axis)
 
 
 def _drawn(axes: dict[str, Any], trials: int, seed: int) -> tuple[dict[str, Any], ...]:

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -35,6 +35,9 @@ from edgewright.steps.tracking import TrackedRun, track
 from edgewright.steps.train_program import PAGE, Produced, load_file, run_program
 from edgewright.steps.training_data import TrainingData
 from edgewright.steps.warm_start import Loaded, load_start
+
+if TYPE_CHECKING:
+    from edgewright.steps.tuning import Found
 
 log = logging.getLogger("edgewright.steps")
 _SNAPSHOT_LIMIT = 1 << 20
@@ -65,6 +68,7 @@ def run(config: TrainConfig, context: StepContext) -> StepOutput:
             dataset, problem, seed=config.seed, sink=tracked, source_folder=context.source_folder,
             known_classes=start.classes if start else (),
         )  # fmt: skip
+        config, found = _searched(config, context, dataset, problem, tracked)
         tracked.log_params(config.args)
         _snapshot(config, context, tracked)
         with _checkpoints(config, context) as kept:
@@ -76,12 +80,41 @@ def run(config: TrainConfig, context: StepContext) -> StepOutput:
         if produced is not None and produced.kept is not None:
             tracked.log_folder(produced.kept, "output")
     output = _output(context, folder, document, measured, tracked, produced)
+    if found is not None:
+        _add_search(output, found, context, tracked)
     if kept is not None and kept.note:
         output.notes.append(kept.note)
     if start is not None:
         output.notes.append(start.start.note)
         output.tags["warm_start"] = start.start.version
     return output
+
+
+def _searched(
+    config: TrainConfig, context: StepContext, dataset: Dataset, problem: Problem, tracked: TrackedRun
+) -> tuple[TrainConfig, Found | None]:
+    """Return the configuration with the arguments that a search found best; as it is without ``search:``."""
+    if config.search is None:
+        return config, None
+    from edgewright.steps.tuning import search
+    from edgewright.steps.tuning_runs import TrialRuns
+
+    def fit(trial: TrainConfig, data: TrainingData) -> Any:
+        return _call(trial, context, data, None)
+
+    found = search(config, context, dataset, problem, fit, TrialRuns(context, tracked))
+    return config.model_copy(update={"args": {**config.args, **found.best.values}}), found
+
+
+def _add_search(output: StepOutput, found: Found, context: StepContext, tracked: TrackedRun) -> None:
+    from edgewright.steps.tuning_runs import write_report
+
+    folder = context.folder("search")
+    write_report(found, folder)
+    tracked.log_folder(folder, "comparison")
+    output.outputs["report"] = context.put(folder, "report", {"page": PAGE})
+    output.metrics |= {f"search_{found.metric}": found.best.metrics[found.metric], "trials": float(found.total)}
+    output.notes.append(found.note)
 
 
 def follow(config: TrainConfig, context: StepContext) -> None:
@@ -91,6 +124,8 @@ def follow(config: TrainConfig, context: StepContext) -> None:
         ConfigError: the arguments do not fit the function.
         UserCodeError: the function or program failed.
     """
+    if config.search is not None:
+        raise ConfigError("search: {method: optuna} trains on one node", hint="leave nodes: out of the profile")
     dataset = Dataset.open(context.fetch(config.data))
     problem: Problem = dataset.problem if config.problem == "auto" else config.problem  # type: ignore[assignment]
     start = load_start(config, context, dataset, problem) if config.warm_start else None

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from edgewright.spec.arguments import Invalid, duration
+from edgewright.spec.space import AXIS_KEYS, wrong_axis
 from edgewright.spec.steps.base import Dataset, EntryPoint, StepConfig
+from edgewright.spec.steps.evaluate import METRICS
 
 #: What a notebook or a script may get its rows as, by the ending of a file's name.
 INPUT_FORMATS = ("csv", "jsonl", "parquet")
@@ -21,6 +24,40 @@ def _check_every(value: Any) -> Any:
     if given is not None and given.total_seconds() < 1:
         raise ValueError("must be at least one second")
     return value
+
+
+def _check_space(space: Any) -> Any:
+    for name, axis in space.items() if isinstance(space, dict) else ():
+        unknown = [key for key in axis if key not in AXIS_KEYS] if isinstance(axis, dict) else []
+        why = f"no such key: {unknown[0]}" if unknown else wrong_axis(axis)
+        if why:
+            raise ValueError(f"{name}: {why}")
+    return space
+
+
+def _check_metric(metric: Any) -> Any:
+    if metric is not None and metric not in METRICS:
+        raise ValueError(f"{metric!r} is not measured; allowed are: {', '.join(METRICS)}")
+    return metric
+
+
+class SearchConfig(StepConfig):
+    """A search whose every trial depends on what those before it scored; ``search:`` of a task."""
+
+    method: Literal["optuna"]
+    space: Annotated[
+        dict[str, Any],
+        BeforeValidator(_check_space),
+        Field(min_length=1, description="What may vary: lists of values, or {from: ..., to: ...}."),
+    ]
+    trials: Annotated[int, Field(ge=1, le=1024, description="How many.")] = 20
+    seed: Annotated[int, Field(ge=0, description="Another one tries other values.")] = 0
+    metric: Annotated[
+        str | None, BeforeValidator(_check_metric), Field(description="What is made better. Default: roc_auc or r2.")
+    ] = None
+    folds: Annotated[
+        int, Field(ge=1, le=20, description="In how many folds of the training rows each trial is measured.")
+    ] = 3
 
 
 class TrainConfig(StepConfig):
@@ -89,6 +126,8 @@ class TrainConfig(StepConfig):
         Field(description="How often the folder of checkpoints is saved, such as 5m. What was saved last is there "
               "again when the task is tried again: data.checkpoint, or $EDGEWRIGHT_CHECKPOINT.", examples=["5m"]),
     ] = None  # fmt: skip
+    #: Left out of the schema of ``with:``: in YAML it stands beside it.
+    search: SkipJsonSchema[SearchConfig | None] = None
     problem: Annotated[
         Literal["auto", "classification", "regression"], Field(description="auto: by the label's type.")
     ] = "auto"
@@ -114,9 +153,22 @@ class TrainConfig(StepConfig):
                                  ("interpreter", ("script",))):  # fmt: skip
             if name in self.model_fields_set and ways[0] not in ways_of_it:
                 raise ValueError(f"{name} goes with {' or '.join(ways_of_it)}, not with {ways[0]}")
+        self._check_search(ways[0])
         if self.warm_start and "warm_start" in self.args:
             raise ValueError("warm_start is given by the key of that name; leave it out of args")
         both = sorted(set(self.args) & set(self.inputs))
         if both:
             raise ValueError(f"{', '.join(both)} stands in args and in inputs; one of them")
         return self
+
+    def _check_search(self, way: str) -> None:
+        if self.search is None:
+            return
+        for name in ("warm_start", "checkpoint"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} does not go with search: every trial begins anew, and finished ones are kept")
+        if way != "entry":
+            raise ValueError(f"search goes with entry, not with {way}")
+        both = sorted(set(self.args) & set(self.search.space))
+        if both:
+            raise ValueError(f"{', '.join(both)} stands in args and in search; one of them")
