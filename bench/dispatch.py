@@ -1,13 +1,15 @@
 """Time that dispatching a step to Kubernetes costs: ours beside plain KubernetesPodOperator with its XCom sidecar.
 
 Both run the same request by the same program in the same image on the same cluster. Before: from the operator's start
-to the step's start; after: from the step's end to the operator's return, with the result at hand. Run it on the cluster
-of ``make cluster``:  nsenter --net=/run/netns/edgewright-cluster env KUBECONFIG=... python bench/dispatch.py
+to the step's start; after: from the step's end to the operator's return, with the result at hand. ``--deferred`` does
+what a triggerer does between an operator's two halves: runs its trigger, then the operator that resumes. Run it on the
+cluster of ``make cluster``:  nsenter --net=/run/netns/edgewright-cluster env KUBECONFIG=... python bench/dispatch.py
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import datetime
 import json
 import os
@@ -16,7 +18,9 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +32,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="of one pod at a time")
     parser.add_argument("--together", type=int, default=4, help="pods at once, there and back")
+    parser.add_argument("--deferred", action="store_true", help="the triggerer waits, not the worker")
     options = parser.parse_args()
     extra = {"kube_config_path": os.environ["KUBECONFIG"], "xcom_sidecar_container_image": "localhost/vendor:1"}
     os.environ["AIRFLOW_CONN_KUBERNETES_DEFAULT"] = json.dumps({"conn_type": "kubernetes", "extra": extra})
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     with tempfile.TemporaryDirectory(prefix="edgewright-dispatch-") as place:
         folder = Path(place)
-        (folder / "data.csv").write_text(DATA)
-        runs = {"ours": ours, "plain operator, XCom sidecar": plain}
+        (folder / "flow").mkdir()
+        (folder / "flow" / "data.csv").write_text(DATA)
+        runs = {name: partial(run, deferred=options.deferred) for name, run in RUNS.items()}
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
         for number in range(options.rounds + 1):
             for name, run in runs.items():
@@ -68,7 +74,7 @@ def _request(folder: Path) -> Any:
 
     identity = Identity(dag_id="bench", run_id=uuid.uuid4().hex, task_id="data")
     return StepRequest(step="ingest", config={"source": "data.csv", "label": "b"}, identity=identity, cache="off",
-                       store=f"file://{folder}/store", source=Source(folder=str(folder)))  # fmt: skip
+                       store=f"file://{folder}/store", source=Source(folder=str(folder / "flow")))  # fmt: skip
 
 
 def _split(folder: Path, request: Any, start: float, end: float) -> tuple[float, float]:
@@ -95,7 +101,23 @@ class _Instance:
         """Drop names of pods."""
 
 
-def ours(folder: Path) -> tuple[float, float]:
+def _to_the_end(start: Callable[[], Any], resume: Callable[[Any], Any]) -> Any:
+    """Run an operator, and its trigger where it defers."""
+    from airflow.sdk.exceptions import TaskDeferred
+
+    async def event_of(trigger: Any) -> Any:
+        return (await anext(trigger.run())).payload
+
+    again = start
+    while True:
+        try:
+            return again()
+        except TaskDeferred as deferred:
+            event = asyncio.run(event_of(deferred.trigger))
+            again = partial(resume, event)
+
+
+def ours(folder: Path, deferred: bool) -> tuple[float, float]:
     from edgewright.operators.pods import StepPod
     from edgewright.spec.profiles import Profile
 
@@ -106,11 +128,13 @@ def ours(folder: Path) -> tuple[float, float]:
                                       "mounts": mounts, "env": env, "pod": root})  # fmt: skip
     request = _request(folder)
     start = time.time()
-    StepPod(profile=profile, request=request, deferrable=False).answer({"ti": _Instance()})  # type: ignore[arg-type]
+    context: Any = {"ti": _Instance()}
+    attend = lambda: StepPod(profile=profile, request=request, deferrable=deferred)  # noqa: E731
+    _to_the_end(lambda: attend().answer(context), lambda event: attend().resume(context, event))
     return _split(folder, request, start, time.time())
 
 
-def plain(folder: Path) -> tuple[float, float]:
+def plain(folder: Path, deferred: bool) -> tuple[float, float]:
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
     from kubernetes.client import models as k8s
 
@@ -122,18 +146,20 @@ def plain(folder: Path) -> tuple[float, float]:
     mounts = [k8s.V1VolumeMount(name=f"v{i}", mount_path=p) for i, p in enumerate(places)]
     command = f"python -m edgewright.steps {file} --json > /airflow/xcom/return.json"
     start = time.time()
-    operator = KubernetesPodOperator(
+    attend = lambda: KubernetesPodOperator(  # noqa: E731
         task_id="data", name="plain", image="localhost/step:1", image_pull_policy="Never", namespace="default",
         cmds=["sh", "-c", command], do_xcom_push=True,
         env_vars={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": "/tmp"},
         volumes=volumes, volume_mounts=mounts,
-        deferrable=False, on_finish_action="delete_pod", reattach_on_restart=False,
+        deferrable=deferred, on_finish_action="delete_pod", reattach_on_restart=False,
     )  # fmt: skip
     context: Any = {"ti": _Instance(), "run_id": uuid.uuid4().hex, "task_instance": _Instance(), "dag": None}
-    result = operator.execute(context)
+    result = _to_the_end(lambda: attend().execute(context), lambda event: attend().trigger_reentry(context, event))
     assert result["state"] == "success"
     return _split(folder, request, start, time.time())
 
+
+RUNS = {"ours": ours, "plain operator, XCom sidecar": plain}
 
 if __name__ == "__main__":
     main()

@@ -90,6 +90,20 @@ def test_a_snapshot_of_the_code_stays_as_long_as_its_run(kube: KubeApi, request_
     assert code in [removal.key for removal in gone.removals]
 
 
+def test_the_code_of_a_pod_that_waits_for_days_stays(kube: KubeApi, request_: StepRequest):
+    import datetime
+
+    from edgewright.artifacts import ArtifactStore
+    from edgewright.artifacts.gc import Policy, plan
+
+    kube.behaviours = ["unschedulable"]
+    with pytest.raises(TaskDeferred):
+        _pod(request_, deferrable=True, start_timeout="3d").answer({"ti": Instance()})
+    report = plan(ArtifactStore(request_.store), policy=Policy(grace=datetime.timedelta(0)))
+    assert not report.of("artifact")
+    assert report.kept["artifact"] == 1
+
+
 def test_what_a_step_finds_wrong_is_raised_here(kube: KubeApi, request_: StepRequest):
     request_.config["label"] = "nun"
     with pytest.raises(DataError, match="nun"):

@@ -14,11 +14,14 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+from airflow.providers.cncf.kubernetes.utils.container import container_is_running
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager, PodPhase
 from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
@@ -48,6 +51,8 @@ MOST_STARTS_EVER = 60
 _STARTS = "edgewright_starts"
 #: Seconds for which a pod is watched whose step has ended; a sidecar may keep it.
 _WATCHED = 30
+#: Seconds for which a container is watched whose log has ended; without an end by then, only the log was cut off.
+_AFTER_LOG = 5
 
 
 @dataclass
@@ -57,6 +62,30 @@ class _Starts:
     ever: int = 1
     idle: int = 1
     checkpoint: int = 0
+
+
+class _Listener(PodManager):
+    """Hears of the end of a container, and of its pod, when they end: who asks every few seconds sees them late."""
+
+    def container_is_running(self, pod: Any, container_name: str) -> bool:
+        """Say whether a container is at work whose log has just ended; its end is known a moment after its log's."""
+        return not self._heard(pod, _AFTER_LOG, lambda now: not container_is_running(now, container_name))
+
+    def await_pod_completion(self, pod: Any, *arguments: Any, **named: Any) -> Any:
+        """Return the pod as it ended; it is asked for every two seconds only where its end was not heard of."""
+        self._heard(pod, _WATCHED, lambda now: now.status.phase in PodPhase.terminal_states)
+        return super().await_pod_completion(pod, *arguments, **named)
+
+    def _heard(self, pod: Any, seconds: int, ended: Callable[[Any], bool]) -> bool:
+        """Watch a pod for so long at most; return whether it ended, or is gone."""
+        metadata, watch = pod.metadata, Watch()
+        events = watch.stream(
+            self._client.list_namespaced_pod, metadata.namespace, field_selector=f"metadata.name={metadata.name}",
+            timeout_seconds=seconds, _request_timeout=seconds + 15,
+        )  # fmt: skip
+        with contextlib.suppress(ApiException, HTTPError):  # what follows asks once more
+            return any(event["type"] == "DELETED" or ended(event["object"]) for event in events)
+        return False
 
 
 class StepPod(KubernetesPodOperator):
@@ -105,7 +134,7 @@ class StepPod(KubernetesPodOperator):
     # -- one pod, by name --------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make the pod's document; the user's code is in the store after that.
+        """Make the pod's document; the user's code is in the store after that, and so is the request that needs it.
 
         Raises:
             ConfigError: the document is not one that Kubernetes takes.
@@ -115,6 +144,8 @@ class StepPod(KubernetesPodOperator):
             code = take(Path(source.folder), self._store)
             source = source.model_copy(update={"code": code, "folder": "/tmp/code"})  # noqa: S108 (named, never used)
             self._request = self._request.model_copy(update={"source": source})
+            # a pod may wait for days in a queue before it says so itself: nobody may collect its code until then
+            self._store.write_json(f"{self._request.identity.key}/request.json", self._request.model_dump(mode="json"))
         document = build_pod(self._profile, self._request, self._by)
         try:
             self.pod_request_obj = PodGenerator.deserialize_model_dict(document)
@@ -170,18 +201,10 @@ class StepPod(KubernetesPodOperator):
             time.sleep(0.5)
         raise Unavailable(f"the old pod {name} does not go away")
 
-    def await_pod_completion(self, pod: Any) -> None:  # type: ignore[override]
-        """Follow the log to its end, then hear of the pod's end at once; asking again and again would see it late."""
-        super().await_pod_completion(pod)
-        metadata, watch = pod.metadata, Watch()
-        events = watch.stream(
-            self.client.list_namespaced_pod, metadata.namespace, field_selector=f"metadata.name={metadata.name}",
-            timeout_seconds=_WATCHED, _request_timeout=_WATCHED + 15,
-        )  # fmt: skip
-        with contextlib.suppress(ApiException, HTTPError):  # what follows asks once more
-            for event in events:
-                if event["type"] == "DELETED" or event["object"].status.phase in ("Succeeded", "Failed"):
-                    return
+    @cached_property
+    def pod_manager(self) -> PodManager:
+        """What follows a pod: Airflow's own, which hears of its end instead of asking for it."""
+        return _Listener(kube_client=self.client, callbacks=self.callbacks)
 
     # -- its end -----------------------------------------------------------------------------------------------
 
@@ -263,6 +286,7 @@ class StepPod(KubernetesPodOperator):
         return self._attend(context, lambda: self.trigger_reentry(context, event), starts)
 
     def _start(self, context: Context) -> Any:
+        self.prepare()
         return self.execute_async(context) if self.deferrable else self.execute_sync(context)
 
     def _saved(self) -> int:
@@ -290,7 +314,6 @@ class StepPod(KubernetesPodOperator):
         self.trigger_kwargs = {_STARTS: asdict(starts)}
 
     def _attend(self, context: Context, wait: Callable[[], Any], starts: _Starts) -> StepResult:
-        self.prepare()
         self.trigger_kwargs = {_STARTS: asdict(starts)}
         while True:
             words = self._waited(wait)
