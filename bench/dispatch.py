@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=4, help="pods at once, there and back")
     parser.add_argument("--deferred", action="store_true", help="the triggerer waits, not the worker")
     options = parser.parse_args()
-    extra = {"kube_config_path": os.environ["KUBECONFIG"], "xcom_sidecar_container_image": "localhost/vendor:1"}
+    extra = {"kube_config_path": os.environ.pop("KUBECONFIG"), "xcom_sidecar_container_image": "localhost/vendor:1"}
     os.environ["AIRFLOW_CONN_KUBERNETES_DEFAULT"] = json.dumps({"conn_type": "kubernetes", "extra": extra})
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     with tempfile.TemporaryDirectory(prefix="edgewright-dispatch-") as place:

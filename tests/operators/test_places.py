@@ -154,6 +154,24 @@ def test_the_triggerer_waits(kube: KubeApi, request_: StepRequest):
     assert not kube.pods
 
 
+def test_a_kubeconfig_of_the_worker_is_not_in_the_way_of_the_connections_own(
+    kube: KubeApi, request_: StepRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import asyncio
+
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    with pytest.raises(TaskDeferred) as deferred:
+        _pod(request_, deferrable=True).answer({"ti": Instance()})
+    trigger: Any = deferred.value.trigger
+
+    async def first() -> Any:
+        return (await anext(trigger.run())).payload
+
+    event = asyncio.run(first())
+    assert event["status"] == "success", event
+    assert _pod(request_, deferrable=True).resume({"ti": Instance()}, event).state == "success"
+
+
 def test_unschedulable_says_what_nodes_have(kube: KubeApi, request_: StepRequest):
     kube.behaviours = ["unschedulable"]
     with pytest.raises(SystemFault, match="no node offers nvidia.com/gpu: 1; nodes have xilinx.com/fpga: 1"):

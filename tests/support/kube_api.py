@@ -208,7 +208,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, {"major": "1", "minor": "34", "gitVersion": "v1.34.0", **known})
         elif re.match(r"^/api/v1/(namespaces/[^/]+/)?pods$", url.path):
             if "watch" in parse_qs(url.query):
-                self._watch(parse_qs(url.query)["fieldSelector"][0].removeprefix("metadata.name="))
+                query = parse_qs(url.query)
+                name = query["fieldSelector"][0].removeprefix("metadata.name=")
+                self._watch(name, float(query["timeoutSeconds"][0]))
                 return
             wanted = dict(one.split("=") for one in parse_qs(url.query).get("labelSelector", [""])[0].split(",") if one)
             shown = [pod.shown() for pod in self.kube.pods.values()]
@@ -219,8 +221,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(200, {"kind": "List", "metadata": {"resourceVersion": "1"}, "items": []})
 
-    def _watch(self, name: str) -> None:
-        """Send a pod, and once more when it has ended or is gone."""
+    def _watch(self, name: str, seconds: float) -> None:
+        """Send a pod, and once more when it has changed or is gone."""
+        deadline = time.monotonic() + seconds
         self.send_response(200)
         self.send_header("Connection", "close")
         self.end_headers()
@@ -233,6 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
             kind, shown = "MODIFIED", now
             if now["status"]["phase"] in ("Succeeded", "Failed"):
+                return
+            if time.monotonic() > deadline:
                 return
             time.sleep(0.05)
         self.wfile.write(json.dumps({"type": "DELETED", "object": shown}).encode() + b"\n")

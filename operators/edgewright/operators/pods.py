@@ -18,10 +18,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
-from airflow.providers.cncf.kubernetes.utils.container import container_is_running
-from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager, PodPhase
+from airflow.providers.cncf.kubernetes.utils.container import container_is_running, container_is_succeeded
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager, PodPhase, detect_pod_terminate_early_issues
 from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
@@ -51,6 +52,8 @@ MOST_STARTS_EVER = 60
 _STARTS = "edgewright_starts"
 #: Seconds for which a pod is watched whose step has ended; a sidecar may keep it.
 _WATCHED = 30
+#: Seconds for which a pod is watched that is to start.
+_START_WATCHED = 10
 #: Seconds for which a container is watched whose log has ended; without an end by then, only the log was cut off.
 _AFTER_LOG = 5
 
@@ -65,27 +68,50 @@ class _Starts:
 
 
 class _Listener(PodManager):
-    """Hears of the end of a container, and of its pod, when they end: who asks every few seconds sees them late."""
+    """Hears of a pod's start and of its end when they are there: who asks every few seconds sees them late."""
+
+    async def await_pod_start(
+        self, pod: Any, schedule_timeout: int = 120, startup_timeout: int = 120, check_interval: int = 1
+    ) -> None:
+        """Wait until a pod has started; after the first seconds another one does not matter any more."""
+        waits = lambda now: now.status.phase == "Pending" and not detect_pod_terminate_early_issues(now)  # noqa: E731
+        self._heard(pod, min(_START_WATCHED, schedule_timeout, startup_timeout), lambda now: not waits(now))  # type: ignore[no-untyped-call]
+        await PodManager.await_pod_start(self, pod, schedule_timeout, startup_timeout, check_interval)
 
     def container_is_running(self, pod: Any, container_name: str) -> bool:
         """Say whether a container is at work whose log has just ended; its end is known a moment after its log's."""
-        return not self._heard(pod, _AFTER_LOG, lambda now: not container_is_running(now, container_name))
+        heard = self._heard(pod, _AFTER_LOG, lambda now: not container_is_running(now, container_name))
+        return heard is None and super().container_is_running(pod, container_name)
 
-    def await_pod_completion(self, pod: Any, *arguments: Any, **named: Any) -> Any:
-        """Return the pod as it ended; it is asked for every two seconds only where its end was not heard of."""
-        self._heard(pod, _WATCHED, lambda now: now.status.phase in PodPhase.terminal_states)
-        return super().await_pod_completion(pod, *arguments, **named)
+    def await_pod_completion(
+        self, pod: Any, istio_enabled: bool = False, container_name: str = CONTAINER, do_xcom_push: bool = False
+    ) -> Any:
+        """Return the pod as it ended.
 
-    def _heard(self, pod: Any, seconds: int, ended: Callable[[Any], bool]) -> bool:
-        """Watch a pod for so long at most; return whether it ended, or is gone."""
+        A step that ended well has left all that is wanted of its pod, which may take another second, or has sidecars
+        that never end. One that failed is waited for: why it was taken away is known only when all of it has ended.
+        """
+        heard = self._heard(
+            pod,
+            _WATCHED,
+            lambda now: now.status.phase in PodPhase.terminal_states or container_is_succeeded(now, container_name),
+        )
+        return heard or super().await_pod_completion(pod, istio_enabled, container_name, do_xcom_push)
+
+    def _heard(self, pod: Any, seconds: int, ended: Callable[[Any], bool]) -> Any:
+        """Watch a pod for so long at most, and return it as it ended; ``None`` without an end, or without a pod."""
         metadata, watch = pod.metadata, Watch()
         events = watch.stream(
             self._client.list_namespaced_pod, metadata.namespace, field_selector=f"metadata.name={metadata.name}",
             timeout_seconds=seconds, _request_timeout=seconds + 15,
         )  # fmt: skip
         with contextlib.suppress(ApiException, HTTPError):  # what follows asks once more
-            return any(event["type"] == "DELETED" or ended(event["object"]) for event in events)
-        return False
+            for event in events:
+                if event["type"] == "DELETED":
+                    return None
+                if ended(event["object"]):
+                    return event["object"]
+        return None
 
 
 class StepPod(KubernetesPodOperator):
@@ -205,6 +231,13 @@ class StepPod(KubernetesPodOperator):
     def pod_manager(self) -> PodManager:
         """What follows a pod: Airflow's own, which hears of its end instead of asking for it."""
         return _Listener(kube_client=self.client, callbacks=self.callbacks)
+
+    def convert_config_file_to_dict(self) -> None:
+        """Hand the triggerer what KUBECONFIG names, unless the connection says it: the trigger refuses both."""
+        super().convert_config_file_to_dict()  # type: ignore[no-untyped-call]
+        extras = KubernetesHook(conn_id=self.kubernetes_conn_id).conn_extras
+        if any(extras.get(name) for name in ("in_cluster", "kube_config", "kube_config_path")):
+            self._config_dict = None
 
     # -- its end -----------------------------------------------------------------------------------------------
 
