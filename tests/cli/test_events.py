@@ -89,4 +89,4 @@ def test_a_run_here_takes_a_file_as_a_batch(tmp_path: Path, monkeypatch: pytest.
     assert "bad.jsonl:2: this is no object" in bad.output
     pipeline.write_text(text.replace(", on_event: append", ""))
     refused = CliRunner().invoke(cli, ["run", str(pipeline), "--batch", str(tmp_path / "more.jsonl")])
-    assert "no ingest of here takes a batch" in refused.output
+    assert "no task of here takes a batch" in refused.output

@@ -123,7 +123,7 @@ def test_trials_that_fail_are_told_and_a_hopeless_search_gives_up(tmp_path: Path
 
 def test_faults_are_said_before_anything_is_trained(tmp_path: Path):
     place, data = place_at(tmp_path)
-    with pytest.raises(ConfigError, match="no such argument: dept; did you mean \"depth\""):
+    with pytest.raises(ConfigError, match='no such argument: dept; did you mean "depth"'):
         place.run("train", data=data, entry="model.py:fit", search={"method": "optuna", "space": {"dept": [1, 2]}})
     with pytest.raises(ConfigError, match="rmse is no metric of classification"):
         place.run("train", data=data, entry="model.py:fit", run="run-2",

@@ -268,11 +268,10 @@ def test_addresses_by_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_the_scheduled_pipeline_of_the_documentation_runs(
+def test_the_scheduled_example_runs_without_airflows_services(
     kafka: KafkaServer, cassandra: CassandraServer, session: Any, topic: str, send: Send, tmp_path: Path
 ) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "feature-log.md").read_text()
-    (document,) = [part.split("```")[0] for part in page.split("```yaml\n") if part.startswith("dag_id: request-log")]
+    document = (BRACELET.parent / "requests-hourly" / "pipeline.yaml").read_text()
     text = document.replace("bracelet-requests", topic).replace("live.bracelet", f"sinks.{topic}")
     (tmp_path / "pipeline.yaml").write_text(text)
     send(*map(entry, range(5)))
@@ -280,8 +279,12 @@ def test_the_scheduled_pipeline_of_the_documentation_runs(
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "AIRFLOW_HOME": str(tmp_path / "airflow"),
-        "AIRFLOW_CONN_KAFKA_DEFAULT": json.dumps({"extra": {"bootstrap.servers": kafka.bootstrap}}),
-        "AIRFLOW_CONN_CASSANDRA_DEFAULT": json.dumps({"host": cassandra.host, "port": cassandra.port}),
+        "AIRFLOW_CONN_KAFKA_DEFAULT": json.dumps(
+            {"conn_type": "kafka", "extra": {"bootstrap.servers": kafka.bootstrap}}
+        ),
+        "AIRFLOW_CONN_CASSANDRA_DEFAULT": json.dumps(
+            {"conn_type": "cassandra", "host": cassandra.host, "port": cassandra.port}
+        ),
     }
     command = [sys.executable, "-m", "edgewright.cli.main", "run", "pipeline.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environ)

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import ConfigError, DataError
-from edgewright.spec.pipeline import Pipeline
+from edgewright.spec.pipeline import Pipeline, Task
 from edgewright.streams.batches import REMOVED, Batch, BatchLog
 from edgewright.streams.takes import settle
 
@@ -28,11 +28,11 @@ def claim_file(store: ArtifactStore, pipeline: Pipeline, run_id: str, address: s
 
     Raises:
         DataError: the file cannot be read, or a line holds no object.
-        ConfigError: no step of the pipeline would take the batch.
+        ConfigError: no task of the pipeline would take the batch.
     """
-    if not any(task.uses == "ingest" and task.config.get("on_event", "ignore") != "ignore" for task in pipeline.tasks):
-        raise ConfigError(f"no ingest of {pipeline.dag_id} takes a batch", where="--batch",
-                          hint="say on_event: replace or append in its with:")  # fmt: skip
+    if not any(map(_takes_batches, pipeline.tasks)):
+        raise ConfigError(f"no task of {pipeline.dag_id} takes a batch", where="--batch",
+                          hint="ingest with on_event: replace or append, or CassandraSinkOperator")  # fmt: skip
     data, messages = _lines(address)
     sha256 = hashlib.sha256(data).hexdigest()
     log = BatchLog(store, pipeline.dag_id, SOURCE)
@@ -53,6 +53,12 @@ def claim_file(store: ArtifactStore, pipeline: Pipeline, run_id: str, address: s
 def settle_file(store: ArtifactStore, dag_id: str, run_id: str, claim: str, *, success: bool) -> None:
     """Say how the run of a batch has ended."""
     settle(store, dag_id, run_id, claim, success=success, outcome={})
+
+
+def _takes_batches(task: Task) -> bool:
+    if task.uses == "ingest":
+        return bool(task.config.get("on_event", "ignore") != "ignore")
+    return str(task.uses).endswith(".CassandraSinkOperator") and not task.config.get("source")
 
 
 def _append(log: BatchLog, address: str, data: bytes, messages: int, sha256: str) -> int:

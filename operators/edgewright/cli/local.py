@@ -111,8 +111,9 @@ class LocalRunner:
             self._claim = claim_file(self.store, self.pipeline, self.run_id, self.batch)
         self._source = source_of(self.pipeline)
         self._context = run_context(
-            dag_id=self.pipeline.dag_id, run_id=self.run_id, moment=self.moment, params=self.params, pull=self.pull
-        )
+            dag_id=self.pipeline.dag_id, run_id=self.run_id, moment=self.moment, params=self.params, pull=self.pull,
+            batch=self._claim,
+        )  # fmt: skip
         clock = time.perf_counter()
         done = (self.pipeline, self.store, self.run_id, lambda: self._all_done)
         with pulling(*done), waiting(*done):

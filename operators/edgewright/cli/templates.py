@@ -29,7 +29,13 @@ def dates(moment: datetime.datetime) -> dict[str, Any]:
 
 
 def run_context(
-    *, dag_id: str, run_id: str, moment: datetime.datetime, params: Mapping[str, Any], pull: Callable[..., Any]
+    *,
+    dag_id: str,
+    run_id: str,
+    moment: datetime.datetime,
+    params: Mapping[str, Any],
+    pull: Callable[..., Any],
+    batch: str | None = None,
 ) -> dict[str, Any]:
     """Return the names that every template of a run may use.
 
@@ -39,9 +45,11 @@ def run_context(
         moment: When it started, UTC.
         params: Its typed params.
         pull: What ``ti.xcom_pull`` does.
+        batch: Which document of the store says what batch started it.
     """
+    conf = {**params, **({"edgewright": {"batch": batch}} if batch else {})}
     dag_run = SimpleNamespace(
-        dag_id=dag_id, run_id=run_id, conf=dict(params), run_type="manual", logical_date=moment, start_date=moment,
+        dag_id=dag_id, run_id=run_id, conf=conf, run_type="manual", logical_date=moment, start_date=moment,
         data_interval_start=moment, data_interval_end=moment, run_after=moment,
     )  # fmt: skip
     task_instance = SimpleNamespace(dag_id=dag_id, run_id=run_id, xcom_pull=pull, try_number=1, map_index=-1)

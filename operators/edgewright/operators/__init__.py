@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgewright.operators.base import StepOperator
     from edgewright.operators.sensors import KafkaBatchSensor, ModelVersionSensor, ObjectSensor, WaitOperator
+    from edgewright.operators.sinks import CassandraSinkOperator
     from edgewright.operators.steps import (
         DeployOperator,
         EvaluateOperator,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "CassandraSinkOperator",
     "DeployOperator",
     "EvaluateOperator",
     "FetchOperator",
@@ -50,6 +52,8 @@ def __getattr__(name: str) -> Any:
         from edgewright.operators import base as module
     elif name in _SENSORS:
         from edgewright.operators import sensors as module  # type: ignore[no-redef]
+    elif name == "CassandraSinkOperator":
+        from edgewright.operators import sinks as module  # type: ignore[no-redef]
     else:
         from edgewright.operators import steps as module  # type: ignore[no-redef]
     return getattr(module, name)

@@ -88,6 +88,15 @@ def row_of(message: Any, fields: Fields) -> Row:
         raise DataError(f"not JSON: {error}") from error
     if not isinstance(document, dict):
         raise DataError(f"expected a JSON object, got {type(document).__name__}")
+    return row_of_object(document, message, fields)
+
+
+def row_of_object(document: dict[str, Any], message: Any, fields: Fields) -> Row:
+    """Return the row that a JSON object stands for; the message says where it comes from.
+
+    Raises:
+        DataError: it is none.
+    """
     if isinstance(document.get("features"), dict) and "request_id" in document:
         return _feature_row(document, message)
     return _plain_row(document, message, fields)
