@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("edgewright.cli.score:command", "Score files of any size with a registered model."),
     "sink": ("edgewright.cli.sink:command", "Store what comes through Kafka: rows in Cassandra, reports of nodes."),
     "bridge": ("edgewright.cli.bridge:command", "Carry messages of MQTT devices to Kafka."),
+    "webhook": ("edgewright.cli.webhook:command", "Take webhooks of MLflow: registry triggers look at once."),
     "dev": ("edgewright.cli.dev.command:command", "Run a real Kafka, Cassandra, S3, Postgres or MQTT on loopback."),
     "init": ("edgewright.cli.init:command", "Write what an installation needs before its first start."),
     "doctor": ("edgewright.cli.doctor:command", "Say what of this installation works."),
@@ -66,7 +67,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "The local stack": ("up", "down", "status", "trigger", "demo", "serve", "dev"),
     "Predictions": ("score",),
-    "Events": ("events", "sink", "bridge"),
+    "Events": ("events", "sink", "bridge", "webhook"),
     "On the edge": ("bundle", "verify", "edge", "fleet"),
     "This installation": ("init", "doctor", "privacy", "completion"),
 }

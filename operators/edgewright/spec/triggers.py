@@ -183,6 +183,9 @@ class RegistryTrigger(Trigger):
         Field(description="latest: what comes; existing: the newest version that is there at the first look counts."),
     ] = "latest"
     every: Annotated[Duration, Field(description="Time between two looks.")] = "15s"
+    webhook: Annotated[
+        bool, Field(description="A webhook of MLflow that edgewright webhook mlflow has taken makes it look at once.")
+    ] = False
 
 
 #: Models by the name in ``triggers:``.

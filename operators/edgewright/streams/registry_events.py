@@ -1,4 +1,8 @@
-"""The model registry as an event source: new versions, and aliases that move."""
+"""The model registry as an event source: new versions, and aliases that move.
+
+The registry is looked at every few seconds; with ``webhook: true`` also as soon as a webhook of its own said that there
+is something (:mod:`edgewright.streams.webhooks`).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from edgewright.errors import Unavailable
 from edgewright.installation import Installation
 from edgewright.spec.triggers import RegistryTrigger, seconds
 from edgewright.streams.batches import Batch, BatchLog
+from edgewright.streams.webhooks import HintWatch
 
 log = logging.getLogger("edgewright.streams")
 
@@ -31,6 +36,7 @@ class RegistrySource:
         self.batches = batches
         self._tracking_uri = tracking_uri
         self._next = 0.0
+        self._hints = HintWatch(batches.store) if config.webhook else None
         self.problem: str | None = None
 
     @property
@@ -40,6 +46,8 @@ class RegistrySource:
 
     def poll(self, timeout: float = 1.0) -> Batch | None:
         """Look once the time has come, else wait; return a batch for the first version that is new."""
+        if self._hints is not None and self._hints.hinted():
+            self._next = 0.0
         rest = self._next - time.monotonic()
         if rest > 0:
             time.sleep(min(timeout, rest))
