@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from kubernetes.client import BatchV1Api
 from kubernetes.client.exceptions import ApiException
 
-from edgewright.errors import Unavailable
+from edgewright.errors import EdgewrightError, SystemFault, Unavailable
 from edgewright.operators.pods import StepPod, document_of, refused
-from edgewright.places.explain import ended, unstarted, was_disrupted
+from edgewright.places.explain import ended, exit_code, unstarted, was_disrupted
 from edgewright.places.nodes import INDEX, JOB, build_job, build_service
 from edgewright.places.outcome import forget
 from edgewright.places.pods import pod_name
+from edgewright.steps.nodes import ALONE
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -114,7 +115,25 @@ class StepJob(StepPod):
             fault = unstarted(one, self._nodes()) if status.get("phase") == "Pending" else ended(one)[0]
             self._fault = self._fault or fault
         super().cleanup(pod, remote_pod, xcom_result, context)
+        if self._fault is None and self._last is not None and exit_code(self._last) == ALONE:
+            self._fault = self._why_alone(self._last)
         self.delete(pod.metadata.name, namespace)
+
+    def _why_alone(self, first: dict[str, Any]) -> EdgewrightError:
+        """Return why others did not come: they may be removed by now, but their events stay for a while."""
+        name, namespace = f"{pod_name(self._request)}-", first["metadata"]["namespace"]
+        try:
+            events = self.client.list_namespaced_event(namespace, field_selector="reason=FailedScheduling").items
+        except ApiException:
+            events = []  # a worker need not be allowed to read them
+        for event in events:
+            if event.involved_object.name.startswith(name):
+                said = {"type": "PodScheduled", "status": "False", "message": event.message}
+                fault = unstarted({**first, "status": {"conditions": [said]}}, self._nodes())
+                if fault is not None:
+                    return fault
+        return SystemFault(f"not all of the {self._profile.nodes} nodes came within {self.startup_timeout_seconds} s",
+                           hint="check resources and quotas; start_timeout of the profile says how long")  # fmt: skip
 
     def on_kill(self) -> None:
         """Remove the Job when the task is cancelled."""

@@ -55,6 +55,13 @@ def unstarted(pod: Json, nodes: Iterable[Json] | None = None) -> EdgewrightError
     return None
 
 
+def exit_code(pod: Json) -> int | None:
+    """Return the exit code of a pod's step, if it has ended."""
+    ends = [(one.get("state") or {}).get("terminated") for one in _statuses(pod.get("status", {}))
+            if one["name"] == CONTAINER]  # fmt: skip
+    return ends[0]["exitCode"] if ends and ends[0] else None
+
+
 def ended(pod: Json) -> tuple[EdgewrightError | None, str]:
     """Return why a pod failed by more than the step's own verdict, and how it ended, in words."""
     status = pod.get("status", {})
