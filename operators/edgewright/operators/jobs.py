@@ -14,7 +14,7 @@ from edgewright.places.explain import ended, exit_code, unstarted, was_disrupted
 from edgewright.places.nodes import INDEX, JOB, build_job, build_service
 from edgewright.places.outcome import forget
 from edgewright.places.pods import pod_name
-from edgewright.steps.nodes import ALONE
+from edgewright.steps.contract import ALONE
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

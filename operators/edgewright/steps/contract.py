@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from edgewright.artifacts.refs import ArtifactRef
 from edgewright.errors import ErrorRecord, GateResult
 
+#: Exit code of a node that waited in vain for the others: nothing was trained, nothing is said about the step.
+ALONE = 75
+
 
 class Terminated(BaseException):
     """The machine wants its place back: the step ends without a result, and may be asked again."""

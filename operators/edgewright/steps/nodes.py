@@ -18,11 +18,9 @@ from pathlib import Path
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import EdgewrightError
-from edgewright.steps.contract import StepRequest, StepResult, Terminated, error_model
+from edgewright.steps.contract import ALONE, StepRequest, StepResult, Terminated, error_model
 
 log = logging.getLogger("edgewright.steps")
-#: Exit code of a node that waited in vain for the others: nothing was trained, nothing is said about the step.
-ALONE = 75
 _POLL = 1.0
 
 
