@@ -38,7 +38,7 @@ def test_the_newest_is_taken_and_the_one_before_is_kept(bundles: Bundles, tmp_pa
     offered = tmp_path / "offered"
     bundles.write(offered, 1)
     node = node_of(tmp_path / "home", offered, bundles)
-    assert not node.ready
+    assert not node.runs()
     assert node.update()
     first = node.predict(BODY, "application/json").body
     assert first["model"] == {"name": "pump", "version": "1", "variant": "onnx"}

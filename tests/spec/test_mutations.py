@@ -19,6 +19,7 @@ GOOD = sorted((Path(__file__).resolve().parents[1] / "corpus" / "good").glob("*.
 FREE_NAMES = {
     "params", "templates", "profiles", "args", "inputs", "personal", "headers", "space", "env", "owner_links",
     "access_control", "executor_config", "resources",
+    "selector", "values",
     "types", "columns", "tags", "node_selector", "secrets", "default", "properties", "examples", "$const",
     "environments",
 }  # fmt: skip

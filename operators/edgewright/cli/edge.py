@@ -40,6 +40,7 @@ def command() -> None:
 @click.option(
     "--queue", default=16, show_default=True, type=click.IntRange(min=1), help="MiB of reports that may wait."
 )
+@click.option("--values", type=click.Path(path_type=Path), help="JSON object: the site's own configuration.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Written when it listens: {url, port, pid}.")
 def run(**options: Any) -> None:
     """Take the newest bundle of a target, prove it, and answer with it over HTTP and MQTT until Ctrl-C.
@@ -78,6 +79,25 @@ def run(**options: Any) -> None:
             wanted=Wanted(options["target"], options["model"], options["version"], key),
             host=options["host"], port=options["port"], token=read_token(options["token_file"], "--token-file"),
             poll=options["poll"], mqtt=broker, kafka=kafka, report=options["report"], queue=options["queue"] << 20,
-            ready_file=options["ready_file"],
+            ready_file=options["ready_file"], values=_read_values(options["values"]),
         )
     )  # fmt: skip
+
+
+def _read_values(file: Path | None) -> dict[str, Any]:
+    """Read the site's own configuration.
+
+    Raises:
+        ConfigError: it is no JSON object.
+    """
+    import json
+
+    if file is None:
+        return {}
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot be read: {error}", where="--values") from error
+    if not isinstance(found, dict):
+        raise ConfigError("is no JSON object", where="--values")
+    return found

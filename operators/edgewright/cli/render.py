@@ -1,4 +1,4 @@
-"""``edgewright render``: a pipeline as Airflow YAML, Python, a graph or a page."""
+"""``edgewright render``: a pipeline as Airflow YAML, Python, a graph, a page, or manifests of its nodes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _TEXTS: dict[str, tuple[Callable[[Pipeline], str], str]] = {
     "page": (forms.page, "Markdown page for people"),
 }
 _PICTURES = {"svg": "graph as a picture", "png": "graph as a picture, needs --output"}
+_MANIFESTS = {"kubernetes": "what deploy gives a cluster of nodes"}
 _SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".py": "python", ".mmd": "mermaid", ".mermaid": "mermaid", ".md": "page",
              ".svg": "svg", ".png": "png"}  # fmt: skip
 _HELP = "; ".join([*(f"{name}: {text}" for name, (_, text) in _TEXTS.items()),
-                   *(f"{name}: {text}" for name, text in _PICTURES.items())])  # fmt: skip
+                   *(f"{name}: {text}" for name, text in (_PICTURES | _MANIFESTS).items())])  # fmt: skip
 
 
 @click.command("render")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--format", "form", type=click.Choice([*_TEXTS, *_PICTURES]),
+@click.option("--format", "form", type=click.Choice([*_TEXTS, *_PICTURES, *_MANIFESTS]),
               help=f"{_HELP}. Default: what the name of --output ends with, else yaml.")  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write instead of printing."
@@ -66,6 +67,10 @@ def _format_of(output: Path | None) -> str:
 def _rendered(pipeline: Pipeline, form: str) -> bytes:
     if form in _TEXTS:
         return _TEXTS[form][0](pipeline).encode()
+    if form in _MANIFESTS:
+        from edgewright.cli.manifests import manifests
+
+        return manifests(pipeline)
     from edgewright.cli.picture import picture
 
     return picture(pipeline, form)

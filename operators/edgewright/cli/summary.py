@@ -193,7 +193,8 @@ def _release_text(summary: Mapping[str, Any]) -> str:
         lines.append(_row("registry", f"{release['name']} version {release['version']}{alias}"))
     if deployment:
         model = f"version {deployment.get('model_version')}, variant {deployment.get('variant')}"
-        lines.append(_row("deployed", f"{deployment.get('service')} at {deployment.get('url')}: {model}"))
+        service = f"{deployment.get('service')} at {deployment.get('url')}"
+        lines.append(_row("deployed", f"{deployment.get('workload') or service}: {model}"))
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgewright import __version__
@@ -31,11 +31,20 @@ class Node:
         name: Its name in reports and topics.
         shelf: Its bundles.
         updater: Where new ones come from.
+        values: The site's own configuration, which is shown and reported.
         max_rows: Rows of one request.
     """
 
-    def __init__(self, name: str, shelf: Shelf, updater: Updater, *, max_rows: int = 1000) -> None:
-        self.name, self.shelf = name, shelf
+    def __init__(
+        self,
+        name: str,
+        shelf: Shelf,
+        updater: Updater,
+        *,
+        values: Mapping[str, Any] | None = None,
+        max_rows: int = 1000,
+    ) -> None:
+        self.name, self.shelf, self.values = name, shelf, dict(values or {})
         self._updater, self._max_rows = updater, max_rows
         self._model: tuple[ServedModel, Statistics] | None = None
         self._updating = threading.Lock()
@@ -131,6 +140,8 @@ class Node:
         """Return what the node runs, since when, and what went wrong last."""
         state = self.shelf.state
         told: dict[str, Any] = {"node": self.name, "edgewright": __version__, "problem": self.problem}
+        if self.values:
+            told["values"] = self.values
         for place, slot in (("model", state.current), ("previous", state.previous)):
             told[place] = slot and {
                 "name": slot.name, "version": str(slot.version), "target": slot.target, "release": slot.release,
@@ -138,10 +149,11 @@ class Node:
             }  # fmt: skip
         return told
 
-    @property
-    def ready(self) -> bool:
-        """Whether it can answer."""
-        return self._model is not None
+    def runs(self, version: str | None = None, target: str | None = None) -> bool:
+        """Whether it answers, with this version for this target where they are named."""
+        if self._model is None:
+            return False
+        return version in (None, self._model[0].version) and target in (None, self._model[0].variant)
 
     def report(self) -> dict[str, Any]:
         """Return the report of the period since the last one. ``boot`` and ``sequence`` order a node's reports."""

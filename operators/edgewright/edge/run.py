@@ -11,8 +11,9 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -50,6 +51,7 @@ class Settings:
         report: Seconds between two reports.
         queue: Bytes of reports that may wait on disk.
         ready_file: Written when it listens.
+        values: The site's own configuration.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Settings:
     report: float = 60.0
     queue: int = 16 << 20
     ready_file: Path | None = None
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 def run(settings: Settings) -> None:
@@ -80,7 +83,7 @@ def run(settings: Settings) -> None:
     source = open_source(settings.source)
     with _own(settings.home):
         shelf = Shelf(settings.home)
-        node = Node(settings.name, shelf, Updater(shelf, source, settings.wanted))
+        node = Node(settings.name, shelf, Updater(shelf, source, settings.wanted), values=settings.values)
         with _listening(settings.host, settings.port) as listening, _background(node, settings):
             _serve(node, access, settings, listening)
 

@@ -32,11 +32,12 @@ def build_app(node: Node, access: Access) -> Starlette:
         return answer_json({**answer.body, "id": identifier}, 200, None, identifier)
 
     async def ping(request: Request) -> Response:
-        return Response(status_code=200 if node.ready else 503)
+        asked = request.query_params
+        return Response(status_code=200 if node.runs(asked.get("version"), asked.get("target")) else 503)
 
     async def health(request: Request) -> Response:
         access.check_predict(request.headers)
-        return answer_json(node.describe(), 200 if node.ready else 503, None, request_id(request))
+        return answer_json(node.describe(), 200 if node.runs() else 503, None, request_id(request))
 
     return Starlette(
         routes=[

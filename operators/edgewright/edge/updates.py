@@ -21,7 +21,7 @@ from edgewright.bundles.pack import GOLDEN
 from edgewright.edge.shelf import Shelf, Slot
 from edgewright.edge.sources import Offer, Source
 from edgewright.edge.times import now
-from edgewright.errors import ConfigError, DamagedArtifact, DeployRejected, EdgewrightError, StoreError
+from edgewright.errors import ConfigError, DamagedArtifact, DeployRejected, EdgewrightError, NotFound, StoreError
 from edgewright.serving.model import ServedModel
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,8 @@ class Updater:
             raise ConfigError(f"several models are offered: {', '.join(names)}", hint="choose one: --model NAME")
         if wanted.version is not None:
             offers = [offer for offer in offers if offer.version == wanted.version]
+            if not offers and (current is None or current.version != wanted.version):
+                raise NotFound(f"version {wanted.version} of {name or 'a model'} for {wanted.target} is not offered")
         offers = [offer for offer in offers if offer.mark not in self._shelf.state.refused]
         if not offers:
             return None

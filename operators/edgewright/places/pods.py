@@ -17,6 +17,7 @@ from edgewright.places.containers import local_path
 from edgewright.places.foreign import surround
 from edgewright.spec.profiles import Mount, Profile
 from edgewright.steps.contract import StepRequest
+from edgewright.steps.labels import label
 
 Json = dict[str, Any]
 #: The container that runs the step.
@@ -67,14 +68,6 @@ def pod_name(request: StepRequest) -> str:
     digest = hashlib.sha256(f"{request.store}/{identity.key}".encode()).hexdigest()[:12]
     words = re.sub(r"[^a-z0-9]+", "-", f"{identity.dag_id}-{identity.task_id}".lower()).strip("-")[:38].strip("-")
     return f"ew-{words or 'step'}-{digest}"
-
-
-def label(text: str) -> str:
-    """Return a text as the value of a label: 63 characters, ending with a digest where some were lost."""
-    clean = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")
-    if clean == text and len(text) <= 63:
-        return text
-    return f"{clean[:50].strip('-_.')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}".strip("-")
 
 
 def build_pod(profile: Profile, request: StepRequest, by: str = BY_AIRFLOW) -> Json:

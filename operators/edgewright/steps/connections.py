@@ -77,10 +77,12 @@ def connection_of(config: Mapping[str, Any]) -> str | None:
 
 
 def connections_of(config: Mapping[str, Any]) -> list[str]:
-    """Return all connections that a step needs; ``publish`` may announce over one of its own."""
-    announce = config.get("announce")
+    """Return all connections that a step needs; ``publish`` may announce over one, ``deploy`` reach a cluster."""
+    announce, to = config.get("announce"), config.get("to")
+    edge = to.get("edge") if isinstance(to, Mapping) else None
+    cluster = edge.get("connection", "kubernetes_default") if isinstance(edge, Mapping) else None
     told = announce.get("connection", "kafka_default") if isinstance(announce, Mapping) else None
-    return [name for name in dict.fromkeys((connection_of(config), told)) if isinstance(name, str)]
+    return [name for name in dict.fromkeys((connection_of(config), told, cluster)) if isinstance(name, str)]
 
 
 def object_store_options(connection: str | None) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""``deploy``: make a prediction service answer with a release, or leave service and registry as they were."""
+"""``deploy``: make a prediction service answer with a release, or leave service and registry as they were.
+
+Nodes of a cluster are :mod:`edgewright.steps.deploy_edge`.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,8 @@ log = logging.getLogger("edgewright.steps")
 #: How far an answer may be from the published score (absolute plus relative): the service's own self-test is the fine
 #: one, this one only shows that requests reach the right model.
 TOLERANCE = 0.03
+#: Seconds that one answer of a service may take, and that all nodes together may.
+ANSWER, ROLLOUT = 60.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,22 @@ def run(config: DeployConfig, context: StepContext) -> StepOutput:
     """Deploy a release.
 
     Raises:
-        NotFound: the installation names no such service, or the service's registry has no such version.
+        NotFound: the installation names no such service, or the service's registry has no such version; no node has
+            the labels.
         ConfigError: the release has no such variant, or the service refuses the token.
         DeployRejected: the service refused the model; it serves what it served before, and the alias is back.
         Unavailable: the service does not answer.
     """
-    service = find_service(Installation.load(), config.to.service)
     wanted = read_release(config.release, config.variant)
+    if config.to.edge is not None:
+        from edgewright.steps.deploy_edge import deploy_to_nodes
+
+        return deploy_to_nodes(config.to.edge, wanted, context, config.timeout or ROLLOUT)
+    name = str(config.to.service)
+    service = find_service(Installation.load(), name)
     golden = _golden(context.fetch(config.release), wanted.variant)
     start = time.perf_counter()
-    with ServiceClient(config.to.service, service, timeout=config.timeout) as client:
+    with ServiceClient(name, service, timeout=config.timeout or ANSWER) as client:
         log.info("deploying %s version %s (%s) to %s", wanted.name, wanted.version, wanted.variant, client.url)
         try:
             answer = client.load(wanted.name, wanted.version, wanted.variant, wanted.digest)
@@ -60,16 +71,16 @@ def run(config: DeployConfig, context: StepContext) -> StepOutput:
             except DeployRejected as error:
                 raise _undone(client, wanted, answer, error) from error
         except DeployRejected as error:
-            raise _rejected(error, wanted, context.request.tracking_uri) from error
-    return _output(config, client.url, wanted, answer, time.perf_counter() - start, latency)
+            raise rejected(error, wanted, context.request.tracking_uri) from error
+    return _output(name, client.url, wanted, answer, time.perf_counter() - start, latency)
 
 
 def _output(
-    config: DeployConfig, url: str, wanted: Wanted, answer: dict[str, Any], seconds: float, latency: float
+    service: str, url: str, wanted: Wanted, answer: dict[str, Any], seconds: float, latency: float
 ) -> StepOutput:
     before = answer.get("previous") or {}
     tags = {
-        "service": config.to.service,
+        "service": service,
         "url": url,
         "model": wanted.name,
         "model_version": wanted.version,
@@ -77,7 +88,7 @@ def _output(
     }
     if before.get("version"):
         tags["previous_version"] = str(before["version"])
-    place = f"{config.to.service} ({url})"
+    place = f"{service} ({url})"
     note = f"{place} serves {wanted.name} version {wanted.version} ({wanted.variant})"
     if not answer.get("changed", True):
         note += ", as before"
@@ -194,7 +205,7 @@ def _undone(client: ServiceClient, wanted: Wanted, answer: dict[str, Any], error
     return DeployRejected(f"{error.message}; {done}", where=error.where, hint=error.hint)
 
 
-def _rejected(error: DeployRejected, wanted: Wanted, tracking_uri: str) -> DeployRejected:
+def rejected(error: DeployRejected, wanted: Wanted, tracking_uri: str) -> DeployRejected:
     """Put its aliases back where they were; return what to raise, which says what was put back."""
     try:
         done = put_aliases_back(tracking_uri, wanted)

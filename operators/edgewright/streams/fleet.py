@@ -40,6 +40,7 @@ _KEPT = (
     "failures",
     "latency_us",
     "dropped",
+    "values",
 )
 
 

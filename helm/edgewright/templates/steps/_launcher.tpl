@@ -20,6 +20,8 @@ rules:
   # training on several nodes: one Job, and a Service that gives its pods their names
   - {apiGroups: [batch], resources: [jobs], verbs: [create, get, list, delete]}
   - {apiGroups: [""], resources: [services], verbs: [create]}
+  # deploy to nodes: one DaemonSet or Deployment a model
+  - {apiGroups: [apps], resources: [daemonsets, deployments], verbs: [create, get, update, patch, delete]}
   # edgewright check --against asks what is there; it never reads what a Secret holds
   - {apiGroups: [""], resources: [resourcequotas, serviceaccounts, persistentvolumeclaims], verbs: [get, list]}
 ---
