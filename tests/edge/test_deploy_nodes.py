@@ -39,13 +39,15 @@ class Place:
         for version in (1, 2):
             bundles.write(self.offered, version)
 
-    def deploy(self, version: int, *, timeout: float = 200, task: str = "nodes", **more: Any) -> StepResult:
+    def deploy(
+        self, version: int, *, timeout: float = 200, task: str = "nodes", index: int = -1, **more: Any
+    ) -> StepResult:
         meta = {"name": "pump", "version": str(version), "variants": ["onnx"], "default_variant": "onnx"}
         release = self.store.put(self._release, "bundle", meta).model_dump(mode="json")
         edge = {"selector": SITE, "runtime": "edgewright/edge:0.1.0", "source": str(self.offered), "poll": 0.2,
                 "settle": 1, "key": self.bundles.public.read_text(), **more}  # fmt: skip
         config = {"release": release, "to": {"edge": edge}, "timeout": timeout}
-        identity = Identity(dag_id="pumps", run_id="r1", task_id=task)
+        identity = Identity(dag_id="pumps", run_id="r1", task_id=task, map_index=index)
         request = StepRequest(step="deploy", config=config, identity=identity, store=self.store.root)
         with contextlib.suppress(EdgewrightError):  # it stands in the result as well
             execute(request)
@@ -167,6 +169,8 @@ def test_what_another_task_made_stays_as_it_is(place: Place) -> None:
     assert place.deploy(1, replicas=2).state == "success"
     assert "the Deployment edge-pump-onnx is made by pumps/nodes" in error_of(place.deploy(2, replicas=2, task="other"))
     assert "there is a Deployment edge-pump-onnx for the same nodes" in error_of(place.deploy(2))
+    other = place.deploy(1, replicas=2, index=1, selector={"substation": "none"})
+    assert "edge-pump-onnx is of another item of for_each, for nodes with" in error_of(other)
     assert sorted(place.runs()) == ["a", "b"]
 
 

@@ -38,8 +38,7 @@ def _of(pipeline: Pipeline, task: Task) -> Iterator[dict[str, Any]]:
     from edgewright.steps.edge_workload import Release, build_workload
 
     params = {name: schema.get("default") for name, schema in pipeline.params.items()}
-    items = task.for_each.items if task.for_each is not None else None
-    for item in items or (None,):
+    for item in _items(pipeline, task, params):
         names = {"params": params, "item": item}
         try:
             place = EdgePlace.model_validate(_filled(to["edge"], names))
@@ -48,6 +47,37 @@ def _of(pipeline: Pipeline, task: Task) -> Iterator[dict[str, Any]]:
                               hint="a template here needs what only a run knows") from error  # fmt: skip
         name, variant = _release(pipeline, task, names)
         yield build_workload(place, Release(name, VERSION, variant), f"{pipeline.dag_id}/{task.id}")
+
+
+def _text(text: str, names: dict[str, Any]) -> Any:
+    """Return what a template says; one that needs a run stays as it is written."""
+    from edgewright.cli.templates import render
+
+    name, parts = pure_param(text), pure_item(text)
+    try:
+        if name is not None:
+            return names["params"][name]
+        if parts is not None:
+            found = names["item"]
+            for part in parts:
+                found = found[part]
+            return found
+        return render(text, names)
+    except (ConfigError, KeyError, IndexError, TypeError):
+        return text
+
+
+def _items(pipeline: Pipeline, task: Task, params: dict[str, Any]) -> list[Any]:
+    """Return what a task runs once for each of, by itself or with its group; one that only a run knows is nothing."""
+    loop, around = task.for_each, task.group
+    while loop is None and around is not None:
+        group = next(one for one in pipeline.groups if one.id == around)
+        loop, around = group.for_each, group.parent
+    if loop is None:
+        return [None]
+    name = pure_param(loop.source.text) if isinstance(loop.source, Template) else None
+    found = params.get(name) if name is not None else loop.items
+    return list(found) if found else [None]
 
 
 def _release(pipeline: Pipeline, task: Task, names: dict[str, Any]) -> tuple[str, str]:
@@ -62,23 +92,13 @@ def _release(pipeline: Pipeline, task: Task, names: dict[str, Any]) -> tuple[str
 
 
 def _filled(value: Any, names: dict[str, Any]) -> Any:
-    """Return a value with its templates filled; one that needs a run stays as it is written."""
-    from edgewright.cli.templates import environment, render
-
+    """Return a value with its templates filled."""
     if isinstance(value, Constant):
         return value.value
     if isinstance(value, Reference):
         return f"{{{{ {value.task} }}}}"
     if isinstance(value, Template):
-        text = value.text.strip()
-        typed = pure_param(text) is not None or pure_item(text) is not None
-        found = environment().compile_expression(text[2:-2])(**names) if typed else None
-        if found is not None:
-            return found
-        try:
-            return render(value.text, names)
-        except ConfigError:
-            return value.text
+        return _text(value.text, names)
     if isinstance(value, dict):
         return {key: _filled(one, names) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -98,7 +98,7 @@ def deploy_to_nodes(place: EdgePlace, wanted: Wanted, context: StepContext, time
     cluster = Kubernetes(place.connection, place.namespace)
     away = _away(cluster, place)
     start = time.perf_counter()
-    rollout = Rollout(cluster, document, place, away)
+    rollout = Rollout(cluster, document, place, away, mapped=identity.map_index >= 0)
     before = rollout.begin()
     log.info("%s: %s version %s (%s)", rollout.shown, wanted.name, wanted.version, wanted.variant)
     try:
@@ -147,9 +147,13 @@ class Rollout:
         document: The workload.
         place: What was asked for.
         away: Nodes that are not up.
+        mapped: Whether the task runs once for each of several items: each has a workload of its own.
     """
 
-    def __init__(self, cluster: Kubernetes, document: Json, place: EdgePlace, away: list[str]) -> None:
+    def __init__(
+        self, cluster: Kubernetes, document: Json, place: EdgePlace, away: list[str], *, mapped: bool = False
+    ) -> None:
+        self._mapped = mapped
         self._cluster, self._document, self._place, self._away = cluster, document, place, away
         self.kind, self.name = str(document["kind"]), str(document["metadata"]["name"])
         self.shown = f"{self.kind} {cluster.namespace}/{self.name}"
@@ -204,6 +208,11 @@ class Rollout:
             made = f"made by {owner}" if owner else "not made by Edgewright"
             raise ConfigError(f"the {self.kind} {self.name} is {made}", where=self._cluster.namespace,
                               hint="give this one another name: to.edge.name")  # fmt: skip
+        there = existing["spec"]["template"]["spec"].get("nodeSelector")
+        if self._mapped and there != self._place.selector:
+            raise ConfigError(f"the {self.kind} {self.name} is of another item of for_each, for nodes with {there}",
+                              where=self._cluster.namespace,
+                              hint='give each a name: to.edge.name, such as {$t: "pumps-{{ item }}"}')  # fmt: skip
 
     # -- the way there -----------------------------------------------------------------------------------------
 
