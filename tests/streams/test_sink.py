@@ -115,7 +115,7 @@ def test_what_cannot_be_stored_goes_to_the_dead_letters_with_the_reason(
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": topic, "auto.offset.reset": "earliest"})
     consumer.subscribe([f"{topic}-dead"])
     found: list[Any] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(found) < 4 and time.monotonic() < deadline:
         found += [message for message in consumer.consume(10, 1) if not message.error()]
     consumer.close()
@@ -266,6 +266,17 @@ def test_addresses_by_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="is not written as a JSON object") as caught:
         kafka_address("kafka:kafka_default/topic-1")
     assert "secret" not in str(caught.value)
+
+
+def test_reasons_that_all_differ_are_bounded() -> None:
+    from edgewright.streams.sink import Progress
+
+    progress = Progress()
+    for number in range(1000):
+        progress.refuse(f"field age: expected double, got {number}")
+    assert sum(progress.reasons.values()) == 1000
+    assert len(progress.reasons) == 21
+    assert progress.reasons["other reasons"] == 980
 
 
 def test_the_scheduled_example_runs_without_airflows_services(

@@ -139,7 +139,7 @@ class CassandraSinkOperator(BaseOperator):
 
     def _told(self, progress: Progress) -> dict[str, Any]:
         self.log.info("%d rows stored, %d messages refused", progress.rows, progress.rejected)
-        for reason, number in sorted(progress.reasons.items())[:10]:
+        for reason, number in sorted(progress.reasons.items()):
             self.log.warning("refused %d times: %s", number, reason)
         return progress.as_dict()
 

@@ -130,5 +130,5 @@ def _store(lines: Sequence[_Line], writer: Writer, fields: Fields, progress: Pro
     progress.rejected += len(refused)
     progress.rows += len(lines) - len(refused)
     for _, reason in refused:
-        progress.reasons[reason] = progress.reasons.get(reason, 0) + 1
+        progress.refuse(reason)
     return refused

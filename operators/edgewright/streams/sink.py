@@ -23,6 +23,8 @@ from edgewright.streams.cassandra import NUMBERS, TEXT, Row, Writer, kind_of
 ROUND = 2000
 _POLL = 0.2
 _ANSWERS = 15.0
+#: Reasons that are counted one by one.
+_REASONS = 20
 #: What a sink's own columns are called; a feature of the same name is stored as ``feature_<name>``.
 FEATURE_LOG_COLUMNS = {
     "model": TEXT, "model_version": TEXT, "model_variant": TEXT, "probabilities": NUMBERS,
@@ -57,6 +59,7 @@ class Progress:
         rows: Rows stored.
         rejected: Messages in the dead-letter topic.
         seconds: Time since it began.
+        reasons: Why messages were rejected, and how many.
     """
 
     messages: int = 0
@@ -64,6 +67,11 @@ class Progress:
     rejected: int = 0
     seconds: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
+
+    def refuse(self, reason: str) -> None:
+        """Count a reason; of those that differ for each message only the first ones are told apart."""
+        name = reason if reason in self.reasons or len(self.reasons) < _REASONS else "other reasons"
+        self.reasons[name] = self.reasons.get(name, 0) + 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as a document."""
@@ -335,6 +343,6 @@ class Sink:
                 ("edgewright-source", f"{message.topic()}/{message.partition()}/{message.offset()}".encode()),
             ]
             self._producer.produce(self._dead, message.value(), message.key(), headers=headers)
-            self.progress.reasons[reason] = self.progress.reasons.get(reason, 0) + 1
+            self.progress.refuse(reason)
         if self._producer.flush(60):
             raise Unavailable("the dead letters could not be sent", where=self._dead)
