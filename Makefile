@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 TEST_PROCESSES ?= 2
 
-.PHONY: images tools cluster cluster-down test-kubernetes demo test test-all lint format lock clean docs dev-servers help
+.PHONY: images tools cluster cluster-down test-kubernetes engine engine-down test-compose demo test test-all lint format lock clean docs dev-servers help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,7 +52,20 @@ test-kubernetes: $(VENV)/.installed-dev  ## the tests on that cluster
 	nsenter --net=/run/netns/edgewright-cluster env KUBECONFIG=$(CLUSTER)/state/kubeconfig \
 	  $(BIN)/python -m pytest tests/kubernetes tests/places/test_against.py
 
-IMAGES := step-cpu step-gpu serving edge mlflow airflow
+ENGINE := $(HOME)/.cache/edgewright/engine
+
+engine: $(VENV)/.installed-dev tools  ## start a Docker engine with our images, built here (root, Go; builds it all once)
+	tests/compose/engine.sh build $(ENGINE)
+	tests/compose/engine.sh up $(ENGINE)
+
+engine-down:  ## end it
+	tests/compose/engine.sh down $(ENGINE)
+
+test-compose: $(VENV)/.installed-dev  ## the stack of docker-compose.yml, up on that engine
+	nsenter --net=/run/netns/edgewright-engine env DOCKER_HOST=unix://$(ENGINE)/run/docker.sock \
+	  $(BIN)/python -m pytest tests/compose
+
+IMAGES := step-cpu step-gpu notebook serving edge mlflow airflow
 
 images:  ## build the images with Docker (IMAGES="serving edge" builds some)
 	for image in $(IMAGES); do docker build -f images/Dockerfile --target $$image -t edgewright/$$image:0.1.0 . || exit 1; done

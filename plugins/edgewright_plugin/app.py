@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from edgewright.artifacts.digest import list_files
 from edgewright.errors import EdgewrightError, NotFound
 from edgewright_plugin import overview, pages, results
+from edgewright_plugin.plugin import site_path
 
 #: What a stored file may do in the browser: be looked at. Reports are made by pipelines, so they get no scripts, no
 #: network and no access to Airflow's session.
@@ -47,7 +48,7 @@ def build_app() -> FastAPI:
 
 async def index(user: GetUserDep) -> HTMLResponse:
     """Pipelines with their last run; models with versions, aliases, metrics and variants; what serves where."""
-    document = await run_in_threadpool(overview.collect, user)
+    document = {**await run_in_threadpool(overview.collect, user), "site": site_path()}
     return HTMLResponse(pages.render("index.html", document), headers=_PAGE_HEADERS)
 
 

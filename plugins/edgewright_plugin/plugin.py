@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 PREFIX = "/edgewright"
+
+
+def site_path() -> str:
+    """Return the path that Airflow has on its site, without a slash at its end: behind a proxy it may not be the root."""
+    return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
+
 
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -40,7 +48,7 @@ class EdgewrightPlugin(AirflowPlugin):
     external_views = [
         {
             "name": "Edgewright",
-            "href": f"{PREFIX}/",
+            "href": f"{site_path()}{PREFIX}/",
             "destination": "nav",
             "url_route": "edgewright",
             "category": "browse",

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Make the real Helm, Docker Compose, OCI registry (CNCF distribution) and a reader of Dockerfiles by BuildKit's parser from their Go modules, once.
+# Make the real Helm, Docker Compose, Caddy, OCI registry (CNCF distribution) and a reader of Dockerfiles by BuildKit's
+# parser from their Go modules, once.
 # A few minutes of two cores. usage: tools.sh FOLDER
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd); folder=$1; helm=3.22.0; compose=2.40.3; buildkit=0.34.2; registry=3.0.0; kubernetes=1.34
+here=$(cd "$(dirname "$0")" && pwd); folder=$1; helm=3.22.0; compose=2.40.3; buildkit=0.34.2; registry=3.0.0; caddy=2.10.2; kubernetes=1.34
 export GOFLAGS=-mod=mod CGO_ENABLED=0 GOTOOLCHAIN=local
 export PATH=$PATH:/usr/local/go/bin
 command -v go >/dev/null || { echo "no Go compiler here" >&2; exit 3; }
@@ -28,6 +29,7 @@ done
 build helm helm.sh/helm/v3/cmd/helm "$helm" "$stamp"
 build docker-compose github.com/docker/compose/v2/cmd "$compose" \
   "-X github.com/docker/compose/v2/internal.Version=v$compose"
+build caddy github.com/caddyserver/caddy/v2/cmd/caddy "$caddy" ""
 build registry github.com/distribution/distribution/v3/cmd/registry "$registry" ""
 if [ ! -x "$folder/dockerfile-$buildkit" ]; then
   place=$(mktemp -d "$folder/.build-dockerfile-XXXX")
@@ -43,5 +45,6 @@ if [ ! -x "$folder/dockerfile-$buildkit" ]; then
 fi
 ln -sf "dockerfile-$buildkit" "$folder/dockerfile"
 ln -sf "registry-$registry" "$folder/registry"
+ln -sf "caddy-$caddy" "$folder/caddy"
 ln -sf "helm-$helm" "$folder/helm"
 ln -sf "docker-compose-$compose" "$folder/docker-compose"

@@ -14,7 +14,7 @@ from support.tools import demand
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "images").rglob("Dockerfile"))
-IMAGES = ("step-cpu", "step-gpu", "serving", "edge", "mlflow", "airflow")
+IMAGES = ("step-cpu", "step-gpu", "notebook", "serving", "edge", "mlflow", "airflow")
 
 
 def read(file: Path) -> dict[str, Any]:

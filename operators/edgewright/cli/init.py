@@ -30,6 +30,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "SERVING_ADMIN_TOKEN": _word,
     "SERVING_PREDICT_TOKEN": _word,
     "GRAFANA_PASSWORD": lambda: secrets.token_hex(8),
+    "JUPYTER_TOKEN": _word,
 }
 
 

@@ -7,8 +7,9 @@ XCom by Airflow; the web server imports nothing of ours to show it.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
+from airflow.configuration import conf
 from airflow.sdk import BaseOperatorLink
 
 from edgewright.installation import Installation
@@ -23,11 +24,16 @@ _RUNS = "/edgewright/runs"
 
 def task_address(identity: dict[str, Any], place: str = "") -> str:
     """Return the address of a task's page, or of something below it; relative to the site where it has no other."""
-    base = Installation.load().urls.get("airflow", "").rstrip("/")
+    base = Installation.load().urls.get("airflow", "").rstrip("/") or _site_path()
     path = "/".join(quote(str(identity[name]), safe="") for name in ("dag_id", "run_id", "task_id"))
     index = identity.get("map_index", -1)
     query = f"?{urlencode({'map_index': index})}" if index is not None and index >= 0 else ""
     return f"{base}{_RUNS}/{path}{place}{query}"
+
+
+def _site_path() -> str:
+    """Return the path that Airflow has on its site: behind a proxy it may not be the root."""
+    return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
 
 
 class _ResultLink(BaseOperatorLink):
