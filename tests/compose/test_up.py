@@ -73,7 +73,7 @@ def trained(compose: Compose, passwords: dict[str, str]) -> dict[str, Any]:
 
 
 def test_all_pages_are_at_one_address(compose: Compose) -> None:
-    with httpx.Client(base_url=PAGES, follow_redirects=True) as client:
+    with httpx.Client(base_url=PAGES, follow_redirects=True, timeout=60) as client:
         assert "MLflow" in client.get("/").text
         assert client.get("/airflow/api/v2/version").json()["version"].startswith("3.")
         assert client.get("/mlflow/health").text == "OK"
@@ -87,7 +87,7 @@ def test_all_pages_are_at_one_address(compose: Compose) -> None:
 
 
 def test_nobody_gets_in_without_a_login(compose: Compose, passwords: dict[str, str]) -> None:
-    with httpx.Client(base_url=PAGES) as client:
+    with httpx.Client(base_url=PAGES, timeout=60) as client:
         assert client.get("/airflow/api/v2/dags").status_code == 401
         assert client.get("/airflow/edgewright/").status_code == 401
         assert client.get("/jupyter/api/contents").status_code == 403
@@ -97,7 +97,7 @@ def test_nobody_gets_in_without_a_login(compose: Compose, passwords: dict[str, s
 
 def test_the_bracelet_runs_is_registered_and_answers(trained: dict[str, Any], passwords: dict[str, str]) -> None:
     assert trained["state"] == "success"
-    with httpx.Client(base_url=PAGES) as client:
+    with httpx.Client(base_url=PAGES, timeout=60) as client:
         document = client.get("/mlflow/api/2.0/mlflow/registered-models/get", params={"name": "bracelet"}).json()
         assert {alias["alias"] for alias in document["registered_model"]["aliases"]} == {"champion"}
         client.headers["Authorization"] = f"Bearer {passwords['SERVING_PREDICT_TOKEN']}"
