@@ -17,7 +17,7 @@ PREFIX = "/edgewright"
 
 
 def site_path() -> str:
-    """Return the path that Airflow has on its site, without a slash at its end: behind a proxy it may not be the root."""
+    """Return Airflow's path on its site, without a slash at its end: behind a proxy it may not be the root."""
     return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
 
 

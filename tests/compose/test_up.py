@@ -1,7 +1,7 @@
 """The stack of docker-compose.yml, brought up for real: what is ours runs in images built from images/Dockerfile.
 
-Runs where ``DOCKER_HOST`` leads to the engine of ``make engine`` (PostgreSQL, MinIO and Caddy are real servers behind the
-names of their own images there), or to any engine that can pull. Skipped, with the reason, elsewhere.
+Runs where ``DOCKER_HOST`` leads to the engine of ``make engine`` (PostgreSQL, MinIO and Caddy are real servers behind
+the names of their own images there), or to any engine that can pull. Skipped, with the reason, elsewhere.
 """
 
 from __future__ import annotations
@@ -109,8 +109,9 @@ def test_the_bracelet_runs_is_registered_and_answers(trained: dict[str, Any], pa
 
 def test_a_notebook_sees_the_registry_the_store_and_airflow(compose: Compose, trained: dict[str, Any]) -> None:
     text = (
-        "import edgewright.sdk as sdk, mlflow, fsspec, os, httpx\n"
-        "print(mlflow.MlflowClient(os.environ['EDGEWRIGHT_TRACKING_URI']).get_model_version_by_alias('bracelet', 'champion').version)\n"
+        "import os, fsspec, mlflow, edgewright.sdk as sdk\n"
+        "client = mlflow.MlflowClient(os.environ['EDGEWRIGHT_TRACKING_URI'])\n"
+        "print(client.get_model_version_by_alias('bracelet', 'champion').version)\n"
         "print(len(fsspec.filesystem('s3').ls('edgewright/store')))\n"
         "print(sdk.trigger('bracelet'))\n"
     )

@@ -36,3 +36,9 @@ def test_a_result_without_report_or_run_has_no_such_links(home):
     assert links.ReportLink().address(result) == ""
     assert links.MlflowLink().address(result) == ""
     assert links.ArtifactsLink().address(result) == "/edgewright/runs/a/r/t"
+
+
+def test_addresses_below_a_path_of_the_site(home, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://ml.example/airflow/")
+    identity = {"dag_id": "a", "run_id": "r", "task_id": "t", "map_index": -1}
+    assert links.task_address(identity) == "/airflow/edgewright/runs/a/r/t"

@@ -164,7 +164,7 @@ def test_the_proxy_leads_to_services_that_there_are_and_the_landing_page_to_its_
     proxy = (ROOT / "images" / "proxy" / "Caddyfile").read_text()
     backends = dict(re.findall(r"reverse_proxy ([a-z-]+):(\d+)", proxy))
     assert set(backends) <= set(stack["services"])
-    paths = {path for path in re.findall(r"redir /([a-z]+) ", proxy)}
+    paths = set(re.findall(r"redir /([a-z]+) ", proxy))
     page = (ROOT / "images" / "proxy" / "landing" / "index.html").read_text()
     assert set(re.findall(r'<td><a href="/([a-z]+)/', page)) == paths
     profiles = {name: set(service.get("profiles", [])) for name, service in stack["services"].items()}
