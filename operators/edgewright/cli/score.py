@@ -1,4 +1,4 @@
-"""``edgewright score``: predictions for files, without Airflow; the same code as the step ``score``."""
+"""``edgewright score``: predictions for files and tables, without Airflow; the same code as the step ``score``."""
 
 from __future__ import annotations
 
@@ -20,28 +20,36 @@ if TYPE_CHECKING:
 @click.command("score")
 @click.argument("model")
 @click.argument("files", nargs=-1, required=True)
-@click.option("--to", default="scores", show_default=True, metavar="FOLDER", help="A folder, or s3://...")
+@click.option("--to", default="scores", show_default=True, metavar="FOLDER", help="A folder, s3://..., or a table.")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="Column to keep beside the predictions. Repeatable.")
-@click.option("--output", type=click.Choice(["parquet", "csv", "jsonl"]), default="parquet", show_default=True)
-@click.option("--format", "form", type=click.Choice(["auto", "csv", "parquet", "jsonl"]), default="auto")
+@click.option("--output", type=click.Choice(["parquet", "csv", "jsonl"]), help="Default: parquet.")
+@click.option("--format", type=click.Choice(["auto", "csv", "parquet", "jsonl"]), help="Default: by the name.")
 @click.option("--engine", type=click.Choice(["auto", "onnx", "native"]), default="auto", show_default=True)
 @click.option("--allow-pickle", is_flag=True, help="Let the engine native load a registered model's pickle.")
 @click.option("--variant", help="Variant of the model. Default: onnx, else the one that is served.")
 @click.option("--processes", type=click.IntRange(1), help="Default: one a core.")
-@click.option("--shard-mib", type=click.FloatRange(0, 4096, min_open=True), default=64, show_default=True)
+@click.option("--shard-mib", type=click.FloatRange(0, 4096, min_open=True), help="Default: 64.")
 @click.option("--max-rejected", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Share of rows.")
-@click.option("--connection", help="Airflow connection with the credentials of s3://, as AIRFLOW_CONN_<ID>.")
+@click.option("--connection", help="Airflow connection of s3:// or a database, as AIRFLOW_CONN_<ID>.")
+@click.option("--table", help="Of a database: the table that is scored.")
+@click.option("--query", help="Of a database: a SELECT instead.")
+@click.option("--split-by", help="Column by whose ranges rows are read. Default: a primary key of one column.")
+@click.option("--parts", type=click.IntRange(1, 1000), help="How many ranges. Default: 8.")
+@click.option("--key", multiple=True, help="Column that tells rows apart. Repeatable. Default: the primary key.")
+@click.option("--into", metavar="TABLE", help="Of a database in --to: the table that predictions go into.")
+@click.option("--to-connection", help="Airflow connection of a table in --to.")
+@click.option("--run", help="Name of a run over a table: the same one goes on where it was. Default: a new one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     model: str,
     files: tuple[str, ...],
     to: str,
     keep: tuple[str, ...],
-    form: str,
     as_json: bool,
+    run: str | None,
     **options: Any,
 ) -> None:
-    """Score FILES (CSV, Parquet, JSON lines; paths, globs in quotes, s3://...) with MODEL.
+    """Score FILES (CSV, Parquet, JSON lines; paths, globs in quotes, s3://..., or one table) with MODEL.
 
     MODEL is a registered model: NAME (its champion), NAME@ALIAS or NAME/VERSION. What was scored before with the same
     version is not scored again; after Ctrl-C or a crash the same command goes on where it was.
@@ -52,27 +60,35 @@ def command(
     from edgewright.steps.context import StepContext
     from edgewright.steps.contract import Identity, StepRequest
     from edgewright.steps.execute import validate_config
-    from edgewright.steps.score import run
+    from edgewright.steps.score import run as score
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = _of_tables({name: value for name, value in options.items() if value not in (None, ())})
     given |= {
         "registered": model, "source": [_address(name) for name in files], "to": _address(to), "keep": list(keep),
-        "format": form,
     }  # fmt: skip
     config: Any = validate_config(STEPS["score"], given)
     installation = Installation.load()
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%S-%f")
     request = StepRequest(
-        step="score", config=given, identity=Identity(dag_id="command-line", run_id=now, task_id="score"),
+        step="score", config=given, identity=Identity(dag_id="command-line", run_id=run or now, task_id="score"),
         store=installation.store, tracking_uri=installation.tracking_uri,
     )  # fmt: skip
     with StepContext(request) as context, _progress(context) as progress:
-        output = run(config, context, progress)
+        output = score(config, context, progress)
     if as_json:
         print_json(_document(output))
     else:
         _tell(output)
     demand(output.gates)
+
+
+def _of_tables(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as the step has them: those of a table stand together."""
+    sql = {name: options.pop(name) for name in ("table", "query", "split_by", "parts") if name in options}
+    into = options.pop("into", None)
+    if "key" in options:
+        options["key"] = list(options["key"])
+    return {**options, **({"sql": sql} if sql else {}), **({"into": {"table": into}} if into else {})}
 
 
 def _address(name: str) -> str:

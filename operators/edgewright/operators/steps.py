@@ -443,8 +443,13 @@ class ScoreOperator(StepOperator):
         model: The task that makes the model.
         registered: A registered model instead: NAME, NAME@ALIAS or NAME/VERSION.
         variant: Variant of a registered model. Default: onnx, else the one that is served.
-        source: Files: relative paths, file://, s3:// or another fsspec address; * stands for any name.
-        to: Folder for predictions: file:// or s3://. Default: scores/DAG/TASK in the store.
+        source: Files: relative paths, file://, s3:// or another fsspec address; or one table of a database.
+        sql: Of a database: which rows, such as ``{"table": "vitals.day", "split_by": "id"}``.
+        cassandra: Of a table of Cassandra: how it is read.
+        key: Columns that tell a row from all others. Default: a table's primary key.
+        to: Folder for predictions: file:// or s3://; or a table. Default: scores/DAG/TASK in the store.
+        into: Of an SQL database: the table that predictions go into, such as ``{"table": "vitals.risk"}``.
+        to_connection: Airflow connection of the table in to.
         format: ``auto``, ``csv``, ``parquet`` or ``jsonl``.
         output: ``parquet``, ``csv`` or ``jsonl``.
         keep: Columns of the input that stand beside the predictions.
@@ -472,7 +477,12 @@ class ScoreOperator(StepOperator):
         registered: Any = UNSET,
         variant: Any = UNSET,
         source: Any = UNSET,
+        sql: Any = UNSET,
+        cassandra: Any = UNSET,
+        key: Any = UNSET,
         to: Any = UNSET,
+        into: Any = UNSET,
+        to_connection: Any = UNSET,
         format: Any = UNSET,  # noqa: A002
         output: Any = UNSET,
         keep: Any = UNSET,
@@ -497,7 +507,12 @@ class ScoreOperator(StepOperator):
             registered=registered,
             variant=variant,
             source=source,
+            sql=sql,
+            cassandra=cassandra,
+            key=key,
             to=to,
+            into=into,
+            to_connection=to_connection,
             format=format,
             output=output,
             keep=keep,

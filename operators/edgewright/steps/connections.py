@@ -77,12 +77,13 @@ def connection_of(config: Mapping[str, Any]) -> str | None:
 
 
 def connections_of(config: Mapping[str, Any]) -> list[str]:
-    """Return all connections that a step needs; ``publish`` may announce over one, ``deploy`` reach a cluster."""
+    """Return all connections that a step needs: ``publish`` may announce over one, ``score`` write, ``deploy`` reach."""
     announce, to = config.get("announce"), config.get("to")
     edge = to.get("edge") if isinstance(to, Mapping) else None
     cluster = edge.get("connection", "kubernetes_default") if isinstance(edge, Mapping) else None
     told = announce.get("connection", "kafka_default") if isinstance(announce, Mapping) else None
-    return [name for name in dict.fromkeys((connection_of(config), told, cluster)) if isinstance(name, str)]
+    found = (connection_of(config), config.get("to_connection"), told, cluster)
+    return [name for name in dict.fromkeys(found) if isinstance(name, str)]
 
 
 def object_store_options(connection: str | None) -> dict[str, Any]:

@@ -140,21 +140,37 @@ class CassandraSource(RowSource):
             return rows
         return [tuple(places[p](v) if p in places and v is not None else v for p, v in enumerate(row)) for row in rows]
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        from cassandra import DriverException, InvalidRequest, RequestExecutionException, Unauthorized
-        from cassandra.cluster import NoHostAvailable
-        from cassandra.connection import ConnectionException
+    def primary_key(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the columns of the partition's key and those that sort its rows, with their CQL types."""
+        described = self._table
+        return ({column.name: column.cql_type for column in described.partition_key},
+                {column.name: column.cql_type for column in described.clustering_key})  # fmt: skip
 
-        try:
-            yield
-        except Unauthorized as error:
-            raise DataError(f"Cassandra refuses this user: {error}", where=self.shown) from error
-        except InvalidRequest as error:
-            raise DataError(f"Cassandra refuses: {error}", where=self.shown) from error
-        except (NoHostAvailable, ConnectionException, RequestExecutionException, DriverException) as error:
-            text = f"{type(error).__name__}: {error}"[:200]
-            raise Unavailable(f"Cassandra does not answer: {text}", where=self.shown) from error
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        return explained(self.shown)
+
+
+@contextlib.contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Turn Cassandra's errors into ours.
+
+    Raises:
+        DataError: it refuses the statement or the user.
+        Unavailable: it does not answer.
+    """
+    from cassandra import DriverException, InvalidRequest, RequestExecutionException, Unauthorized
+    from cassandra.cluster import NoHostAvailable
+    from cassandra.connection import ConnectionException
+
+    try:
+        yield
+    except Unauthorized as error:
+        raise DataError(f"Cassandra refuses this user: {error}", where=where) from error
+    except InvalidRequest as error:
+        raise DataError(f"Cassandra refuses: {error}", where=where) from error
+    except (NoHostAvailable, ConnectionException, RequestExecutionException, DriverException) as error:
+        text = f"{type(error).__name__}: {error}"[:200]
+        raise Unavailable(f"Cassandra does not answer: {text}", where=where) from error
 
 
 def table_address(address: str, connection: str | None) -> CassandraAddress:

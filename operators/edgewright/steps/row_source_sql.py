@@ -44,7 +44,7 @@ class SqlSource(RowSource):
         ConfigError: the driver is not installed, or the connection is not there.
     """
 
-    def __init__(self, config: IngestConfig, context: StepContext, after: Any = None) -> None:
+    def __init__(self, config: IngestConfig, context: StepContext | None, after: Any = None) -> None:
         assert config.sql is not None
         self.sql: SqlRows = config.sql
         url = database_url(config.address, config.connection, context)
@@ -65,6 +65,19 @@ class SqlSource(RowSource):
         if self.sql.watermark is None:
             return {}
         return {"watermark": {"column": self.sql.watermark, "value": str(self.highest)}}
+
+    def primary_key(self) -> dict[str, str]:
+        """Return the columns of the table's primary key with their types; nothing of a query, or where it has none."""
+        from sqlalchemy import inspect
+
+        if self.sql.table is None:
+            return {}
+        schema, _, name = self.sql.table.rpartition(".")
+        with explained(self.shown):
+            found = inspect(self._engine)
+            key = found.get_pk_constraint(name, schema=schema or None)["constrained_columns"]
+            types = {column["name"]: str(column["type"]) for column in found.get_columns(name, schema=schema or None)}
+        return {column: types[column] for column in key}
 
     # -- parts -------------------------------------------------------------------------------------------------
 

@@ -29,21 +29,24 @@ import pyarrow as pa
 
 from edgewright.artifacts import digest_json
 from edgewright.artifacts.digest import sha256_file
-from edgewright.errors import DataError, GateResult
+from edgewright.errors import ConfigError, DataError, GateResult
 from edgewright.spec.steps.score import ScoreConfig
+from edgewright.steps import score_sinks, score_tables
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.models import load_model
 from edgewright.steps.reports import Report, Table
+from edgewright.steps.row_source_sql import database_url
 from edgewright.steps.score_model import WORTH_MEASURING, Candidates, Engine, Scorer, candidates, choose
 from edgewright.steps.score_places import Place, place_of
-from edgewright.steps.score_plan import FilePlan, plan_file
+from edgewright.steps.score_plan import FilePlan, plan_file, plan_table_of
 from edgewright.steps.score_pool import Shard, score_all
 from edgewright.steps.score_progress import Progress
 from edgewright.steps.score_read import blocks
 from edgewright.steps.score_rows import Wanted, unusable
-from edgewright.steps.score_shard import Job
-from edgewright.steps.sources import obtain, shown
+from edgewright.steps.score_shard import TABLE_SHARD, Job, empty_output
+from edgewright.steps.score_sinks import Target
+from edgewright.steps.sources import obtain
 
 #: The sample has at most so many rows, and a fiftieth of the job's: measuring must not cost what it saves.
 _SAMPLE_ROWS, _SAMPLE_SHARE = 65_536, 50
@@ -89,7 +92,12 @@ def run(config: ScoreConfig, context: StepContext, progress: Progress | None = N
     threads = config.processes or len(os.sched_getaffinity(0))
     job = _job(config, context, found, threads)
     progress = progress or Progress(context)
-    outcome = _score(job, config, threads, progress)
+    try:
+        _prepare(job)
+        outcome = _score(job, config, threads, progress)
+    finally:
+        score_sinks.close_all()
+        score_tables.close_all()
     return _output(job, config, context, outcome, digest=found.digest)
 
 
@@ -100,23 +108,75 @@ def _job(config: ScoreConfig, context: StepContext, found: Candidates, threads: 
         include={"output", "keep", "types", "probabilities", "missing", "delimiter", "encoding", "quotes",
                  "shard_mib", "format", "engine", "variant"},
     )  # fmt: skip
+    if config.key:
+        options["key"] = config.key
+    if config.into_table:
+        options |= config.model_dump(mode="json", include={"to", "into"})
     key = digest_json({"model": found.digest, "options": options, "version": 1})
     identity = context.request.identity
     own = f"{context.store.root}/scores/{quote(identity.dag_id)}/{quote(identity.task_id)}"
-    root = Place((config.to or own).rstrip("/"), config.connection if config.to else None)
+    files = config.to if config.to and not config.into_table else None
+    root = Place((files or own).rstrip("/"), config.connection if files else None)
     if "://" not in root.address:
         raise DataError("not an address", where=f"to: {config.to}", hint="write file:///... or s3://...")
     out = root.child(f"{re.sub(r'[^A-Za-z0-9_.-]', '-', found.name)}-{key[:8]}")
-    places = [place for address in config.sources for place in _places(address, config, context)]
-    if twice := {place.address for place in places if places.count(place) > 1}:
-        raise DataError(f"a file is named twice: {', '.join(sorted(twice))}", where="source")
-    plans = tuple(plan_file(place, config, document.feature_names, key, out, threads) for place in places)
+    plans = _plans(config, context, document.feature_names, key, out, threads)
     engine = _engine(found, config, plans, out)
     context.note("engine %s, batches of %d rows: %s", engine.name, engine.batch, engine.note)
     folder = found.folders[engine.name]
     return Job(
         plans, out, found.name, folder, engine, config.output, config.probabilities, context.scratch,
+        _into(config, context, plans[0]) if config.into_table else None,
     )  # fmt: skip
+
+
+def _plans(
+    config: ScoreConfig, context: StepContext, needed: list[str], key: str, out: Place, threads: int
+) -> tuple[FilePlan, ...]:
+    if config.from_table:
+        return (plan_table_of(config, context, needed, key, out),)
+    both = [name for name in config.key or () if name in needed]
+    if both:
+        raise DataError(f"{both[0]} is a feature of the model, which takes it as a number with 7 digits", where="key")
+    if config.into_table:
+        # what was put into a table may have been taken out since: only a run that goes on skips what is done
+        identity = context.request.identity
+        key = digest_json([key, identity.dag_id, identity.run_id, identity.task_id])
+    places = [place for address in config.sources for place in _places(address, config, context)]
+    if twice := {place.address for place in places if places.count(place) > 1}:
+        raise DataError(f"a file is named twice: {', '.join(sorted(twice))}", where="source")
+    return tuple(plan_file(place, config, needed, key, out, threads) for place in places)
+
+
+def _into(config: ScoreConfig, context: StepContext, plan: FilePlan) -> Target:
+    """Return the table that predictions go into."""
+    assert config.to is not None
+    address, update = config.to, False
+    if config.into is not None:
+        if address.startswith("sqlite"):
+            address = database_url(address, None, context).render_as_string()
+        same = config.sql is not None and config.sql.table == config.into.table and _same(config, context)
+        update = config.into.mode == "update" or (config.into.mode == "auto" and same)
+        if update and config.keep:
+            raise ConfigError("rows that are there have their columns already", where="keep",
+                              hint="leave keep: out, or say into: {mode: upsert}")  # fmt: skip
+    partition, types = plan.sorts or (0, {})
+    return Target(
+        address, plan.key or ("file", "row"), config.to_connection, config.into.table if config.into else "", update,
+        partition, tuple(types.items()),
+    )  # fmt: skip
+
+
+def _same(config: ScoreConfig, context: StepContext) -> bool:
+    source = database_url(config.sources[0], config.connection, context)
+    target = database_url(config.to or "", config.to_connection, context)
+    return (source.host, source.port, source.database) == (target.host, target.port, target.database)
+
+
+def _prepare(job: Job) -> None:
+    """Make the table that predictions go into, or refuse one that does not fit, before anything is scored."""
+    if job.into is not None:
+        score_sinks.opened(job.into).prepare(empty_output(job, job.plans[0], job.scorer()).schema)
 
 
 def _places(address: str, config: ScoreConfig, context: StepContext) -> list[Place]:
@@ -173,6 +233,8 @@ def _score(job: Job, config: ScoreConfig, processes: int, progress: Progress) ->
 
 def _bytes(plan: FilePlan, cut: int) -> int:
     span = plan.cuts[cut]
+    if plan.reading.table is not None:
+        return TABLE_SHARD
     if plan.reading.packed:
         return 0
     if plan.reading.format != "parquet":
@@ -197,14 +259,14 @@ def _output(job: Job, config: ScoreConfig, context: StepContext, outcome: Outcom
             latest.child("latest.json").write_json(document)
     folder = context.folder("report")
     _report(document, gate, outcome, context).write(folder)
-    meta = {"page": "report.html", "rows": rows, "rejected": rejected, "predictions": shown(job.out.address)}
+    meta = {"page": "report.html", "rows": rows, "rejected": rejected, "predictions": job.predictions}
     metrics = {
         "rows": float(rows), "rejected": float(rejected), "shards": float(sum(map(len, outcome.markers))),
         "shards_reused": float(outcome.skipped), "rows_per_second": outcome.rows / max(outcome.seconds, 1e-3),
         "cpu_seconds": float(sum(m["cpu_seconds"] for file in outcome.markers for m in file if m)),
     }  # fmt: skip
-    tags = {"predictions": shown(job.out.address), "model": job.model, "engine": job.engine.name}
-    notes = [f"{rows:,} rows scored, {rejected:,} aside; predictions are in {shown(job.out.address)}"]
+    tags = {"predictions": job.predictions, "model": job.model, "engine": job.engine.name}
+    notes = [f"{rows:,} rows scored, {rejected:,} aside; predictions are in {job.predictions}"]
     if not outcome.complete:
         notes.append("other tasks of this job still have shards to score")
     ref = context.put(folder, "report", meta)
@@ -215,13 +277,14 @@ def _manifest(job: Job, outcome: Outcome, digest: str) -> dict[str, Any]:
     files = []
     for plan, markers in zip(job.plans, outcome.markers, strict=True):
         parts = [
-            {"part": f"{plan.folder}/part-{cut:05d}.{job.output}",
+            {"part": f"{plan.folder}/part-{cut:05d}.{job.output}" if job.into is None else cut,
              **{key: marker[key] for key in ("rows", "rejected", "bytes", "sha256")}}
             for cut, marker in enumerate(markers) if marker is not None
         ]  # fmt: skip
         files.append({"file": plan.name, "bytes": plan.size, "parts": parts})
     return {
         "version": 1, "model": job.model, "digest": digest, "folder": job.out.address.rpartition("/")[2],
+        "predictions": job.predictions,
         "engine": job.engine.as_dict(), "output": job.output, "files": files,
         "rows": outcome.total("rows"), "rejected": outcome.total("rejected"), "complete": outcome.complete,
     }  # fmt: skip

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import codecs
 import csv
+import dataclasses
 import io
 import json
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +24,11 @@ from edgewright.spec.steps.score import MIB, ScoreConfig
 from edgewright.steps.score_places import Place
 from edgewright.steps.score_read import Reading, unpacked
 from edgewright.steps.score_scan import Cut, scan
+from edgewright.steps.score_tables import TableRows, plan_table
 from edgewright.steps.sources import shown
+
+if TYPE_CHECKING:
+    from edgewright.steps.context import StepContext
 
 _SUFFIXES = {
     ".csv": "csv",
@@ -49,7 +54,9 @@ class FilePlan:
         reading: How it is read.
         keep: Types of kept columns; ``None``: the file's own.
         cuts: Ranges of bytes, or of row groups.
-        size: Its bytes.
+        size: Its bytes; of a table 0.
+        key: Columns that tell a row from all others; empty where file and number of the row do.
+        sorts: See :class:`~edgewright.steps.score_tables.Planned`.
     """
 
     name: str
@@ -58,6 +65,8 @@ class FilePlan:
     keep: dict[str, str | None]
     cuts: tuple[Cut, ...]
     size: int
+    key: tuple[str, ...] = ()
+    sorts: tuple[int, dict[str, str]] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return what is kept of it."""
@@ -83,10 +92,11 @@ def plan_file(place: Place, config: ScoreConfig, needed: list[str], model: str, 
     identity = place.identity()
     name = place.name
     folder = f"{_plain_name(place)}-{digest_json({'file': identity, 'model': model})[:12]}"
+    key = tuple(config.key or ())
     kept = out.child(f"{folder}/_plan.json")
     found = kept.read_json()
     if found is not None and found.get("version") == 1:
-        return _again(found, place, folder, config)
+        return dataclasses.replace(_again(found, place, folder, config), key=key)
     form = _format(place, config)
     reading = Reading(
         place, name, form, packed=_is_packed(place) and form != "parquet", delimiter=_delimiter(place, config),
@@ -94,9 +104,36 @@ def plan_file(place: Place, config: ScoreConfig, needed: list[str], model: str, 
     )  # fmt: skip
     make = {"csv": _plan_csv, "jsonl": _plan_jsonl, "parquet": _plan_parquet}[form]
     reading, keep, cuts = make(reading, config, needed, identity["size"], threads)
-    plan = FilePlan(name, folder, reading, keep, tuple(cuts), identity["size"])
+    plan = FilePlan(name, folder, reading, keep, tuple(cuts), identity["size"], key)
     kept.write_json(plan.document())
     return plan
+
+
+def plan_table_of(config: ScoreConfig, context: StepContext, needed: list[str], model: str, out: Place) -> FilePlan:
+    """Return a table's plan: the one that an earlier try of this run has made, or a new one.
+
+    Raises:
+        ConfigError: the table has no key.
+        DataError: it is not there, or lacks columns.
+    """
+    identity = context.request.identity
+    asked = config.model_dump(mode="json", include={"source", "sql", "cassandra"})
+    run = {"run": [identity.dag_id, identity.run_id, identity.task_id], "table": asked, "model": model}
+    folder = f"table-{digest_json(run)[:12]}"
+    kept = out.child(f"{folder}/_plan.json")
+    found = kept.read_json()
+    if found is None or found.get("version") != 1:
+        made = plan_table(config, context, needed)
+        found = kept.create_json({
+            "version": 1, "table": made.shown, "source": made.rows.source, "parts": made.rows.parts, "key": made.key,
+            "keep": made.keep, "sorts": made.sorts,
+        })  # fmt: skip
+    rows = TableRows(found["source"], tuple(found["parts"]))
+    reading = Reading(out.child(folder), found["table"], "table", table=rows)
+    cuts = tuple(Cut(number, number + 1, 1, 0) for number in range(len(rows.parts)))
+    sorts = (found["sorts"][0], found["sorts"][1]) if found["sorts"] else None
+    keep = {name: found["keep"][name] for name in dict.fromkeys([*found["key"], *config.keep])}
+    return FilePlan(found["table"], folder, reading, keep, cuts, 0, tuple(found["key"]), sorts)
 
 
 def _again(found: dict[str, Any], place: Place, folder: str, config: ScoreConfig) -> FilePlan:
@@ -157,8 +194,8 @@ _Planned = tuple[Reading, dict[str, str | None], list[Cut]]
 
 def _plan_csv(reading: Reading, config: ScoreConfig, needed: list[str], size: int, threads: int) -> _Planned:
     columns, start = _header(reading, config)
-    _check_columns(list(columns), [*needed, *config.keep], reading.name)
-    keep: dict[str, str | None] = {name: config.types.get(name, "string") for name in config.keep}
+    _check_columns(list(columns), [*needed, *config.kept], reading.name)
+    keep: dict[str, str | None] = {name: config.types.get(name, "string") for name in config.kept}
     if reading.packed:
         found = Reading(**{**vars(reading), "columns": columns, "quotes": config.quotes, "folded": config.quotes})
         return found, keep, [Cut(start, 0, 1, -1)]
@@ -221,8 +258,8 @@ def _json_kinds(reading: Reading, config: ScoreConfig, needed: list[str]) -> dic
                 kinds.setdefault(name, set()).add(type(value).__name__)
     if not kinds:
         raise DataError("no line of the file's beginning is a JSON object", where=reading.name)
-    _check_columns(list(kinds), [*needed, *config.keep], reading.name)
-    return {name: config.types.get(name) or _json_kind(kinds[name] - {"NoneType"}) for name in config.keep}
+    _check_columns(list(kinds), [*needed, *config.kept], reading.name)
+    return {name: config.types.get(name) or _json_kind(kinds[name] - {"NoneType"}) for name in config.kept}
 
 
 def _json_kind(found: set[str]) -> str:
@@ -249,14 +286,14 @@ def _check_columns(columns: list[str], needed: list[str], where: str) -> None:
 def _plan_parquet(reading: Reading, config: ScoreConfig, needed: list[str], size: int, threads: int) -> _Planned:
     try:
         with reading.place.open() as raw, pq.ParquetFile(raw) as file:
-            _check_columns(file.schema_arrow.names, [*needed, *config.keep], reading.name)
+            _check_columns(file.schema_arrow.names, [*needed, *config.kept], reading.name)
             sizes = [
                 (file.metadata.row_group(group).num_rows, file.metadata.row_group(group).total_byte_size)
                 for group in range(file.metadata.num_row_groups)
             ]
     except pa.ArrowException as error:
         raise DataError(f"cannot be read as parquet: {error}", where=reading.name) from error
-    return reading, dict.fromkeys(config.keep), _joined(sizes, config.shard_mib * MIB)
+    return reading, dict.fromkeys(config.kept), _joined(sizes, config.shard_mib * MIB)
 
 
 def _joined(sizes: list[tuple[int, int]], limit: float) -> list[Cut]:

@@ -24,6 +24,7 @@ from edgewright.errors import DataError
 from edgewright.steps.score_places import Place
 from edgewright.steps.score_rows import BATCH_ROWS, Bad, Block, Wanted, typed
 from edgewright.steps.score_scan import line_ends
+from edgewright.steps.score_tables import TableRows, blocks_of
 
 #: Bytes of text that are read at once.
 TEXT_BLOCK = 4 << 20
@@ -38,7 +39,7 @@ class Reading:
     Attributes:
         place: The file.
         name: Its name for people and in the output.
-        format: ``csv``, ``jsonl`` or ``parquet``.
+        format: ``csv``, ``jsonl``, ``parquet`` or ``table``.
         columns: Names in its header (CSV).
         quotes: Whether a CSV has quotation marks.
         folded: Whether line ends stand inside of them.
@@ -46,6 +47,7 @@ class Reading:
         delimiter: Of a CSV.
         encoding: Of a CSV.
         missing: Texts that mean a missing value in a CSV.
+        table: What is read instead of a file.
     """
 
     place: Place
@@ -58,6 +60,7 @@ class Reading:
     delimiter: str = ","
     encoding: str = "utf-8"
     missing: tuple[str, ...] = ()
+    table: TableRows | None = None
 
     @property
     def folds(self) -> bool:
@@ -78,6 +81,10 @@ def blocks(reading: Reading, start: int, stop: int, first_row: int, wanted: Want
     Raises:
         DataError: the file is damaged.
     """
+    if reading.table is not None:
+        for table, rows in blocks_of(reading.table, start, wanted, reading.name):
+            yield _cast(table, rows, wanted)
+        return
     if reading.format == "parquet":
         yield from _parquet(reading, range(start, stop), first_row, wanted)
         return

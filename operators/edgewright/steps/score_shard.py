@@ -28,8 +28,13 @@ from edgewright.steps.score_places import Place
 from edgewright.steps.score_plan import FilePlan
 from edgewright.steps.score_read import blocks
 from edgewright.steps.score_rows import Block, Wanted, unusable
+from edgewright.steps.score_sinks import Sink, Target, opened
+from edgewright.steps.score_tables import without_key
+from edgewright.steps.sources import shown
 
 _ASIDES_IN_MEMORY = 8 << 20
+#: What a shard of a table counts for: nobody knows how large it is.
+TABLE_SHARD = 1 << 20
 #: Told while a shard is under way: rows and bytes since the last time.
 Tell = Callable[[int, int], None]
 
@@ -47,6 +52,7 @@ class Job:
         output: ``parquet``, ``csv`` or ``jsonl``.
         probabilities: Whether each class has a column.
         scratch: Folder for temporary files.
+        into: A table that predictions go into, instead of files.
     """
 
     plans: tuple[FilePlan, ...]
@@ -57,10 +63,18 @@ class Job:
     output: str
     probabilities: bool
     scratch: Path
+    into: Target | None = None
 
     def scorer(self) -> Scorer:
         """Load the model."""
         return Scorer(load_model(self.folder), self.engine.batch)
+
+    @property
+    def predictions(self) -> str:
+        """Where predictions are, for people."""
+        if self.into is None:
+            return shown(self.out.address)
+        return f"{shown(self.into.address)}{f'#{self.into.table}' if self.into.table else ''}"
 
     def marker(self, plan: FilePlan, cut: int) -> Place:
         """Return where a finished shard is noted."""
@@ -77,7 +91,9 @@ class Job:
     def done(self, plan: FilePlan, cut: int) -> dict[str, Any] | None:
         """Return a finished shard's marker, if its part is there in full; else ``None``."""
         found = self.marker(plan, cut).read_json()
-        if not isinstance(found, dict) or self.part(plan, cut).size() != found.get("bytes"):
+        if not isinstance(found, dict):
+            return None
+        if self.into is None and self.part(plan, cut).size() != found.get("bytes"):
             return None
         return found
 
@@ -86,9 +102,14 @@ def score_shard(job: Job, scorer: Scorer, plan: FilePlan, cut: int, tell: Tell) 
     """Score one shard and return its marker."""
     started = time.process_time()
     with tempfile.SpooledTemporaryFile(_ASIDES_IN_MEMORY, dir=str(job.scratch)) as asides:
-        with job.part(plan, cut).filling(job.scratch) as path:
-            rows, rejected = _write_part(job, scorer, plan, cut, path, asides, tell)
-            digest, size = sha256_file(path), path.stat().st_size
+        if job.into is not None:
+            rows, rejected = _write_part(job, scorer, plan, cut, opened(job.into), asides, tell)
+            digest, size = "", 0
+        else:
+            with job.part(plan, cut).filling(job.scratch) as path:
+                with _Writer(path, job.output) as writer:
+                    rows, rejected = _write_part(job, scorer, plan, cut, writer, asides, tell)
+                digest, size = sha256_file(path), path.stat().st_size
         if rejected:
             asides.seek(0)
             with job.rejected(plan, cut).filling(job.scratch) as path, path.open("wb") as file:
@@ -102,24 +123,33 @@ def score_shard(job: Job, scorer: Scorer, plan: FilePlan, cut: int, tell: Tell) 
 
 
 def _write_part(
-    job: Job, scorer: Scorer, plan: FilePlan, cut: int, path: Path, asides: IO[bytes], tell: Tell
+    job: Job, scorer: Scorer, plan: FilePlan, cut: int, writer: _Writer | Sink, asides: IO[bytes], tell: Tell
 ) -> tuple[int, int]:
-    """Write predictions into one file and rejected rows into another; return how many of each there are."""
-    span, rows, rejected = plan.cuts[cut], 0, 0
+    """Write predictions to one place and rejected rows to another; return how many of each there are."""
+    span, rows, rejected, written = plan.cuts[cut], 0, 0, False
     wanted = Wanted(scorer.document.features, plan.keep, scorer.number)
-    with _Writer(path, job.output) as writer:
-        for block in blocks(plan.reading, span.start, span.stop, span.first_row, wanted):
-            scored, scores = ask(scorer, block)
-            writer.write(_table(job, plan, scored, scores, scorer))
-            for bad in scored.bad:
-                line = json.dumps(bad.document(plan.name), ensure_ascii=False) + "\n"
-                asides.write(line.encode("utf-8", errors="replace"))
-            rows, rejected = rows + len(scored.rows), rejected + len(scored.bad)
-            tell(len(scored.rows) + len(scored.bad), block.size)
-        if not writer.opened:
-            empty = _empty(wanted)
-            writer.write(_table(job, plan, empty, scorer.scores(empty.table), scorer))
+    for block in blocks(plan.reading, span.start, span.stop, span.first_row, wanted):
+        if plan.key:
+            block = block.without(without_key(block, plan.key))
+        scored, scores = ask(scorer, block)
+        writer.write(_table(job, plan, scored, scores, scorer))
+        written = True
+        for bad in scored.bad:
+            line = json.dumps(bad.document(plan.name), ensure_ascii=False) + "\n"
+            asides.write(line.encode("utf-8", errors="replace"))
+        rows, rejected = rows + len(scored.rows), rejected + len(scored.bad)
+        tell(len(scored.rows) + len(scored.bad), block.size)
+    if not written:
+        writer.write(empty_output(job, plan, scorer))
+    if plan.reading.table is not None:
+        tell(0, TABLE_SHARD)
     return rows, rejected
+
+
+def empty_output(job: Job, plan: FilePlan, scorer: Scorer) -> pa.Table:
+    """Return what is written of no rows: the columns and their types."""
+    empty = _empty(Wanted(scorer.document.features, plan.keep, scorer.number))
+    return _table(job, plan, empty, scorer.scores(empty.table), scorer)
 
 
 def ask(scorer: Scorer, block: Block) -> tuple[Block, np.ndarray[Any, Any]]:
@@ -147,7 +177,9 @@ def _empty(wanted: Wanted) -> Block:
 
 def _table(job: Job, plan: FilePlan, block: Block, scores: np.ndarray[Any, Any], scorer: Scorer) -> pa.Table:
     count = len(block.rows)
-    columns: dict[str, Any] = {"file": _constant(plan.name, count), "row": pa.array(block.rows)}
+    columns: dict[str, Any] = {}
+    if plan.reading.table is None and not (plan.key and job.into):
+        columns = {"file": _constant(plan.name, count), "row": pa.array(block.rows)}
     columns |= {name: block.table.column(name) for name in plan.keep}
     columns |= answers(scores, scorer.document.problem, scorer.document.classes, probabilities=job.probabilities)
     columns["model"] = _constant(job.model, count)
@@ -181,11 +213,6 @@ class _Writer:
         self._target: Any = None
         self._file: IO[bytes] | None = None
 
-    @property
-    def opened(self) -> bool:
-        """Whether something was written."""
-        return self._target is not None
-
     def __enter__(self) -> _Writer:
         return self
 
@@ -211,7 +238,8 @@ class _Writer:
         if self.output == "parquet":
             constant = [field.name for field in schema if pa.types.is_dictionary(field.type)]
             repeated = [*constant, "prediction"] if schema.field("prediction").type != pa.float64() else constant
-            return pq.ParquetWriter(self.path, schema, use_dictionary=repeated, write_statistics=["row"])
+            counted = [name for name in ("row",) if name in schema.names]
+            return pq.ParquetWriter(self.path, schema, use_dictionary=repeated, write_statistics=counted or False)
         if self.output == "csv":
             plain = [field.with_type(_plain_type(field.type)) for field in schema]
             return pacsv.CSVWriter(self.path, pa.schema(plain))

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from edgewright.spec.steps.base import Fraction, Model, StepConfig
 from edgewright.spec.steps.ingest import ColumnType, Source, _without_password
+from edgewright.spec.steps.row_sources import CassandraRows, SqlRows, is_sql, scheme_of
 
 #: Columns that every output has; probabilities come after them.
 OWN_COLUMNS = ("file", "row", "prediction", "model")
@@ -29,8 +30,28 @@ class Slice(StepConfig):
         return self
 
 
+class Into(StepConfig):
+    """The table of an SQL database that predictions go into."""
+
+    table: Annotated[
+        str, Field(min_length=1, description="The table, with its schema where it needs one; made where it lacks.")
+    ]
+    mode: Annotated[
+        Literal["auto", "upsert", "update"],
+        Field(
+            description="upsert: rows are put in, or replaced, by their key; update: rows that are there get the "
+            "predictions. auto: update where it is the table that is read, else upsert."
+        ),
+    ] = "auto"
+
+
+def is_table(address: str) -> bool:
+    """Whether an address is that of a table: in an SQL database, or of Cassandra."""
+    return is_sql(address) or scheme_of(address) == "cassandra"
+
+
 class ScoreConfig(StepConfig):
-    """Scores files as they are: sharded, resumable, in constant memory; rows that cannot be scored go aside."""
+    """Scores files or tables as they are: sharded, resumable, in constant memory; bad rows go aside."""
 
     ONE_OF = ("model", "registered")
 
@@ -48,12 +69,28 @@ class ScoreConfig(StepConfig):
     ] = None
     source: Annotated[
         Source | Annotated[list[Source], Field(min_length=1)],
-        Field(description="Files: relative paths, file://, s3:// or another fsspec address; * stands for any name."),
+        Field(
+            description="Files: relative paths, file://, s3:// or another fsspec address; * stands for any name. Or "
+            "one table: cassandra://HOST/KEYSPACE.TABLE, postgresql://HOST/DATABASE and others of SQLAlchemy's."
+        ),
     ]
+    sql: Annotated[SqlRows | None, Field(description="Of a database: which rows. split_by cuts them into shards.")] = (
+        None
+    )
+    cassandra: Annotated[CassandraRows | None, Field(description="Of a table of Cassandra: how it is read.")] = None
+    key: Annotated[
+        list[str] | None,
+        Field(min_length=1, description="Columns that tell a row from all others. Default: a table's primary key."),
+    ] = None
     to: Annotated[
         Annotated[str, AfterValidator(_without_password), Field(min_length=1)] | None,
-        Field(description="Folder for predictions: file://, s3://. Default: scores/DAG/TASK in the store."),
+        Field(
+            description="Folder for predictions: file://, s3://. Default: scores/DAG/TASK in the store. Or a table, "
+            "with into: for one of an SQL database."
+        ),
     ] = None
+    into: Annotated[Into | None, Field(description="Of an SQL database: the table that predictions go into.")] = None
+    to_connection: Annotated[str | None, Field(description="Airflow connection of the table in to:.")] = None
     format: Literal["auto", "csv", "parquet", "jsonl"] = "auto"
     output: Literal["parquet", "csv", "jsonl"] = "parquet"
     keep: Annotated[list[str], Field(description="Columns of the input that stand beside the predictions.")] = []
@@ -87,16 +124,63 @@ class ScoreConfig(StepConfig):
     def _fits_together(self) -> ScoreConfig:
         if (self.model is None) == (self.registered is None):
             raise ValueError("give either model: or registered:, exactly one of them")
-        own = [name for name in self.keep if name in OWN_COLUMNS or name.startswith("probability_")]
+        self._check_tables()
+        own = [
+            name for name in (*self.keep, *(self.key or ())) if name in OWN_COLUMNS or name.startswith("probability_")
+        ]
         if own:
-            raise ValueError(f"keep: {', '.join(own)} are names of columns that score itself writes")
+            raise ValueError(f"{', '.join(own)} are names of columns that score itself writes")
         if len(set(self.keep)) < len(self.keep):
             raise ValueError("keep must name each column only once")
-        if unkept := sorted(set(self.types) - set(self.keep)):
+        if unkept := sorted(set(self.types) - {*self.keep, *(self.key or ())}):
             raise ValueError(f"types: is for kept columns, and {', '.join(unkept)} is not in keep:")
         if self.model is not None and (self.variant or self.allow_pickle):
             raise ValueError("variant and allow_pickle are for registered:")
         return self
+
+    def _check_tables(self) -> None:
+        tables = [address for address in self.sources if is_table(address)]
+        if tables and len(self.sources) > 1:
+            raise ValueError("a table is scored by itself: one source")
+        for name, fits in (("sql", any(map(is_sql, tables))), ("cassandra", any(not is_sql(one) for one in tables))):
+            if getattr(self, name) is not None and not fits:
+                raise ValueError(f"{name} goes with a source of that kind, not with this one")
+        if tables and is_sql(tables[0]) and self.sql is None:
+            raise ValueError("a database needs sql: {table: ...} or sql: {query: ...}")
+        if self.sql is not None and self.sql.watermark:
+            raise ValueError("sql.watermark is for ingest; every run scores all rows of a query or table")
+        of_files = {"format", "missing", "delimiter", "encoding", "quotes", "shard_mib"} & self.model_fields_set
+        if tables and of_files:
+            raise ValueError(f"{', '.join(sorted(of_files))}: for files, and the source is a table")
+        self._check_target()
+
+    def _check_target(self) -> None:
+        target = self.to or ""
+        if is_sql(target) and self.into is None:
+            raise ValueError("to: names a database, and needs into: {table: ...}")
+        if self.into is not None and not is_sql(target):
+            raise ValueError("into goes with to: DATABASE, as postgresql://HOST/DATABASE")
+        if is_table(target) and "output" in self.model_fields_set:
+            raise ValueError("output is for files, and to: names a table")
+        if self.to_connection and not is_table(target):
+            raise ValueError("to_connection is for a table in to:")
+        if self.key and len(set(self.key)) < len(self.key):
+            raise ValueError("key must name each column only once")
+
+    @property
+    def from_table(self) -> bool:
+        """Whether a table is scored."""
+        return is_table(self.sources[0])
+
+    @property
+    def into_table(self) -> bool:
+        """Whether predictions go into a table."""
+        return is_table(self.to or "")
+
+    @property
+    def kept(self) -> list[str]:
+        """Columns of the input that stand in the output, those of the key first."""
+        return list(dict.fromkeys([*(self.key or ()), *self.keep]))
 
     @property
     def sources(self) -> list[str]:
