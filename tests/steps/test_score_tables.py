@@ -116,9 +116,7 @@ def test_predictions_go_into_a_table_that_is_made_and_again_into_the_same_rows(
     np.testing.assert_allclose([row[2] for row in rows], expected(tmp_path), atol=1e-5)
 
 
-def test_predictions_go_back_into_the_table_that_was_read(
-    database: Any, model: Any, run_step: RunStep, tmp_path: Path
-):
+def test_predictions_go_back_into_the_table_that_was_read(database: Any, model: Any, run_step: RunStep, tmp_path: Path):
     address, connection = database
     into = {"to": of(address), "to_connection": "clinic", "into": {"table": "patients"}}
     with pytest.raises(DataError, match="no column prediction") as refused:
@@ -191,6 +189,8 @@ def test_a_query_needs_a_key_and_rows_without_one_go_aside(
     assert sorted(reasons) == [["a: 'none' is no number"], ["who of the key is missing"]]
     with pytest.raises(ConfigError, match="a is a feature of the model"):
         run_step("score", {**given, "key": ["a"]})
+    with pytest.raises(DataError, match="there is no such table"):
+        run_step("score", {**given, "sql": {"table": "nobody"}})
 
 
 def test_a_file_goes_into_a_table_by_file_and_row_or_by_a_key(

@@ -450,6 +450,8 @@ class ScoreOperator(StepOperator):
         to: Folder for predictions: file:// or s3://; or a table. Default: scores/DAG/TASK in the store.
         into: Of an SQL database: the table that predictions go into, such as ``{"table": "vitals.risk"}``.
         to_connection: Airflow connection of the table in to.
+        start: Of a topic: where the first run begins: ``earliest``, ``latest``, or a date.
+        dead_letters: Of a topic: topic for messages that cannot be scored.
         format: ``auto``, ``csv``, ``parquet`` or ``jsonl``.
         output: ``parquet``, ``csv`` or ``jsonl``.
         keep: Columns of the input that stand beside the predictions.
@@ -483,6 +485,8 @@ class ScoreOperator(StepOperator):
         to: Any = UNSET,
         into: Any = UNSET,
         to_connection: Any = UNSET,
+        start: Any = UNSET,
+        dead_letters: Any = UNSET,
         format: Any = UNSET,  # noqa: A002
         output: Any = UNSET,
         keep: Any = UNSET,
@@ -513,6 +517,8 @@ class ScoreOperator(StepOperator):
             to=to,
             into=into,
             to_connection=to_connection,
+            start=start,
+            dead_letters=dead_letters,
             format=format,
             output=output,
             keep=keep,

@@ -75,6 +75,8 @@ class SqlSource(RowSource):
         schema, _, name = self.sql.table.rpartition(".")
         with explained(self.shown):
             found = inspect(self._engine)
+            if not (found.has_table(name, schema=schema or None) or name in found.get_view_names(schema or None)):
+                raise DataError("there is no such table", where=self.shown)
             key = found.get_pk_constraint(name, schema=schema or None)["constrained_columns"]
             types = {column["name"]: str(column["type"]) for column in found.get_columns(name, schema=schema or None)}
         return {column: types[column] for column in key}

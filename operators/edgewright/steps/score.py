@@ -89,6 +89,10 @@ def run(config: ScoreConfig, context: StepContext, progress: Progress | None = N
         NotFound: there is no such model.
     """
     found = candidates(config, context)
+    if config.from_topic:
+        from edgewright.steps.score_topic import run_topic
+
+        return run_topic(config, context, found, progress or Progress(context))
     threads = config.processes or len(os.sched_getaffinity(0))
     job = _job(config, context, found, threads)
     progress = progress or Progress(context)

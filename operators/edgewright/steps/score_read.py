@@ -10,7 +10,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -284,12 +284,27 @@ def _jsonl_block(data: bytes, row: int, reading: Reading, wanted: Wanted) -> tup
 
 
 def _careful_jsonl(data: bytes, row: int, wanted: Wanted, booleans: set[str]) -> Block:
+    lines = data.split(b"\n")
+    block, _ = _json_rows(lines[:-1] if data.endswith(b"\n") else lines, row, wanted, booleans, ())
+    return block
+
+
+def json_block(lines: Sequence[bytes], wanted: Wanted, keep: Sequence[str]) -> tuple[Block, list[dict[str, Any]]]:
+    """Return the rows of JSON objects, numbered from 0, and some fields of each as they are."""
+    booleans = {feature.name for feature in wanted.features if feature.type == "boolean"}
+    return _json_rows(lines, 0, wanted, booleans, keep)
+
+
+def _json_rows(
+    lines: Sequence[bytes], row: int, wanted: Wanted, booleans: set[str], keep: Sequence[str]
+) -> tuple[Block, list[dict[str, Any]]]:
     values: dict[str, list[Any]] = {name: [] for name in wanted.names}
     numbers: list[int] = []
     bad: list[Bad] = []
-    lines = data.split(b"\n")
-    for number, line in enumerate(lines[:-1] if data.endswith(b"\n") else lines, row):
+    kept: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, row):
         found, reasons = _json_row(line, wanted, booleans)
+        kept.append({name: found.get(name) for name in keep})
         if reasons:
             bad.append(Bad(number, reasons, line.decode(errors="replace")))
             continue
@@ -298,7 +313,7 @@ def _careful_jsonl(data: bytes, row: int, wanted: Wanted, booleans: set[str]) ->
             values[name].append(found.get(name))
     types = wanted.types
     table = pa.table({name: pa.array(values[name], types[name]) for name in wanted.names})
-    return Block(table, np.array(numbers, dtype=np.int64), bad)
+    return Block(table, np.array(numbers, dtype=np.int64), bad), kept
 
 
 def _json_row(line: bytes, wanted: Wanted, booleans: set[str]) -> tuple[dict[str, Any], list[str]]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from edgewright.spec.steps.base import Fraction, Model, StepConfig
+from edgewright.spec.steps.base import Fraction, Model, Start, StepConfig
 from edgewright.spec.steps.ingest import ColumnType, Source, _without_password
 from edgewright.spec.steps.row_sources import CassandraRows, SqlRows, is_sql, scheme_of
 
 #: Columns that every output has; probabilities come after them.
 OWN_COLUMNS = ("file", "row", "prediction", "model")
 MIB = 1 << 20
+KAFKA = "kafka://"
+_TOPIC = re.compile(r"kafka://[A-Za-z0-9._-]{1,249}")
+_NOT_OF_TOPICS = {
+    "sql", "cassandra", "key", "into", "to_connection", "format", "output", "types", "missing", "delimiter", "encoding",
+    "quotes", "shard_mib", "processes", "slice",
+}  # fmt: skip
 #: How a version is named: ``NAME``, ``NAME@ALIAS`` or ``NAME/VERSION``.
 REGISTERED = r"^[^/@\s]+([/@][^/@\s]+)?$"
 
@@ -71,7 +78,8 @@ class ScoreConfig(StepConfig):
         Source | Annotated[list[Source], Field(min_length=1)],
         Field(
             description="Files: relative paths, file://, s3:// or another fsspec address; * stands for any name. Or "
-            "one table: cassandra://HOST/KEYSPACE.TABLE, postgresql://HOST/DATABASE and others of SQLAlchemy's."
+            "one table: cassandra://HOST/KEYSPACE.TABLE, postgresql://HOST/DATABASE and others of SQLAlchemy's. Or "
+            "one topic: kafka://TOPIC."
         ),
     ]
     sql: Annotated[SqlRows | None, Field(description="Of a database: which rows. split_by cuts them into shards.")] = (
@@ -86,11 +94,18 @@ class ScoreConfig(StepConfig):
         Annotated[str, AfterValidator(_without_password), Field(min_length=1)] | None,
         Field(
             description="Folder for predictions: file://, s3://. Default: scores/DAG/TASK in the store. Or a table, "
-            "with into: for one of an SQL database."
+            "with into: for one of an SQL database. Of a topic: kafka://TOPIC."
         ),
     ] = None
     into: Annotated[Into | None, Field(description="Of an SQL database: the table that predictions go into.")] = None
     to_connection: Annotated[str | None, Field(description="Airflow connection of the table in to:.")] = None
+    start: Annotated[
+        Start, Field(description="Of kafka://TOPIC: where the first run begins: earliest, latest, or a date.")
+    ] = "earliest"
+    dead_letters: Annotated[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")] | None,
+        Field(description="Of kafka://TOPIC: topic for messages that cannot be scored. Default: TO.rejected."),
+    ] = None
     format: Literal["auto", "csv", "parquet", "jsonl"] = "auto"
     output: Literal["parquet", "csv", "jsonl"] = "parquet"
     keep: Annotated[list[str], Field(description="Columns of the input that stand beside the predictions.")] = []
@@ -125,6 +140,7 @@ class ScoreConfig(StepConfig):
         if (self.model is None) == (self.registered is None):
             raise ValueError("give either model: or registered:, exactly one of them")
         self._check_tables()
+        self._check_topics()
         own = [
             name for name in (*self.keep, *(self.key or ())) if name in OWN_COLUMNS or name.startswith("probability_")
         ]
@@ -154,6 +170,25 @@ class ScoreConfig(StepConfig):
             raise ValueError(f"{', '.join(sorted(of_files))}: for files, and the source is a table")
         self._check_target()
 
+    def _check_topics(self) -> None:
+        target = self.to or ""
+        if not any(address.startswith(KAFKA) for address in (*self.sources, target)):
+            given = sorted({"start", "dead_letters"} & self.model_fields_set)
+            if given:
+                raise ValueError(f"{given[0]} is for kafka://TOPIC")
+            return
+        if len(self.sources) > 1 or not self.from_topic or not target.startswith(KAFKA):
+            raise ValueError("a topic is scored into a topic: source: kafka://TOPIC and to: kafka://OTHER")
+        for name, address in (("source", self.sources[0]), ("to", target)):
+            if not _TOPIC.fullmatch(address):
+                raise ValueError(f"{name}: {address} is no topic: write kafka://TOPIC; connection: says where the "
+                                 "brokers are")  # fmt: skip
+        if target == self.sources[0]:
+            raise ValueError("a topic cannot be scored into itself")
+        given = sorted(_NOT_OF_TOPICS & self.model_fields_set)
+        if given:
+            raise ValueError(f"{', '.join(given)}: for files and tables, and the source is a topic")
+
     def _check_target(self) -> None:
         target = self.to or ""
         if is_sql(target) and self.into is None:
@@ -171,6 +206,11 @@ class ScoreConfig(StepConfig):
     def from_table(self) -> bool:
         """Whether a table is scored."""
         return is_table(self.sources[0])
+
+    @property
+    def from_topic(self) -> bool:
+        """Whether a topic of Kafka is scored."""
+        return self.sources[0].startswith(KAFKA)
 
     @property
     def into_table(self) -> bool:
