@@ -116,6 +116,20 @@ def test_predictions_go_into_a_table_that_is_made_and_again_into_the_same_rows(
     np.testing.assert_allclose([row[2] for row in rows], expected(tmp_path), atol=1e-5)
 
 
+def test_a_table_without_rows_makes_a_table_with_the_types_of_its_key(
+    database: Any, model: Any, run_step: RunStep, tmp_path: Path
+):
+    address, connection = database
+    connection.execute("CREATE TABLE empty (day date, ward int, a real, b real, c real, PRIMARY KEY (day, ward))")
+    into = {"to": of(address), "to_connection": "clinic", "into": {"table": "of_empty"}}
+    given = {**asked(model, address, **into), "sql": {"table": "empty"}}
+    assert run_step("score", given).metrics["rows"] == 0
+    connection.execute("INSERT INTO empty VALUES ('2026-01-02', 3, 0.5, NULL, 1)")
+    assert run_step("score", given, run="r2").metrics["rows"] == 1
+    (row,) = connection.execute("SELECT day, ward, prediction FROM of_empty").fetchall()
+    assert (row[0].isoformat(), row[1]) == ("2026-01-02", 3)
+
+
 def test_predictions_go_back_into_the_table_that_was_read(database: Any, model: Any, run_step: RunStep, tmp_path: Path):
     address, connection = database
     into = {"to": of(address), "to_connection": "clinic", "into": {"table": "patients"}}

@@ -77,7 +77,7 @@ def connection_of(config: Mapping[str, Any]) -> str | None:
 
 
 def connections_of(config: Mapping[str, Any]) -> list[str]:
-    """Return all connections that a step needs: ``publish`` may announce over one, ``score`` write, ``deploy`` reach."""
+    """Return all connections that a step needs: ``publish`` may announce by one, ``score`` write, ``deploy`` reach."""
     announce, to = config.get("announce"), config.get("to")
     edge = to.get("edge") if isinstance(to, Mapping) else None
     cluster = edge.get("connection", "kubernetes_default") if isinstance(edge, Mapping) else None

@@ -19,7 +19,7 @@ from edgewright.spec.steps.row_sources import SqlRows
 from edgewright.steps.connections import Credentials
 from edgewright.steps.context import StepContext
 from edgewright.steps.row_sources import Part, RowSource
-from edgewright.steps.row_values import batch_of, decode_value, encode_value
+from edgewright.steps.row_values import batch_of, decode_value, encode_value, kind_of_type
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine, Select
@@ -67,7 +67,11 @@ class SqlSource(RowSource):
         return {"watermark": {"column": self.sql.watermark, "value": str(self.highest)}}
 
     def primary_key(self) -> dict[str, str]:
-        """Return the columns of the table's primary key with their types; nothing of a query, or where it has none."""
+        """Return the columns of the table's primary key with their types; nothing of a query, or where it has none.
+
+        Raises:
+            DataError: there is no such table.
+        """
         from sqlalchemy import inspect
 
         if self.sql.table is None:
@@ -80,6 +84,21 @@ class SqlSource(RowSource):
             key = found.get_pk_constraint(name, schema=schema or None)["constrained_columns"]
             types = {column["name"]: str(column["type"]) for column in found.get_columns(name, schema=schema or None)}
         return {column: types[column] for column in key}
+
+    def column_kinds(self) -> dict[str, str]:
+        """Return a dataset's types of the table's columns, where they follow from its own; none of a query."""
+        from sqlalchemy import inspect
+
+        if self.sql.table is None:
+            return {}
+        schema, _, name = self.sql.table.rpartition(".")
+        with explained(self.shown):
+            columns = inspect(self._engine).get_columns(name, schema=schema or None)
+        found: dict[str, str] = {}
+        for column in columns:
+            with contextlib.suppress(NotImplementedError, DataError):  # a type that no library or dataset knows
+                found[column["name"]] = kind_of_type(column["type"].python_type, column["name"], self.shown)
+        return found
 
     # -- parts -------------------------------------------------------------------------------------------------
 

@@ -32,11 +32,16 @@ def kind_of_values(values: Iterable[Any], name: str, where: str) -> str:
     """
     found = NULL
     for kind in {type(value) for value in values} - {type(None)}:
-        found = joint(found, _kind(kind, name, where), name, where)
+        found = joint(found, kind_of_type(kind, name, where), name, where)
     return found
 
 
-def _kind(kind: type, name: str, where: str) -> str:
+def kind_of_type(kind: type, name: str, where: str) -> str:
+    """Return the type of a column whose values are of a type of Python's.
+
+    Raises:
+        DataError: such values have no place in a dataset.
+    """
     for base in kind.__mro__:
         if base in _KINDS:
             return _KINDS[base]

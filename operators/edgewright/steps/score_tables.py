@@ -153,8 +153,11 @@ def _key(
 
 
 def _types(source: TableSource, parts: list[Part], kept: list[str], said: dict[str, Any]) -> dict[str, str | None]:
-    """Return the types of columns, as the first rows of the first parts show them."""
-    found: dict[str, str | None] = {name: said.get(name) for name in kept}
+    """Return the types of columns: as the table has them, else as the first rows of the first parts show them."""
+    known = source.column_kinds() if isinstance(source, SqlSource) else {}
+    found: dict[str, str | None] = {name: said.get(name) or known.get(name) for name in kept}
+    if all(found.values()):
+        return found
     for part in parts[:_LOOK]:
         for batch in source.read(part):
             for name in kept:
