@@ -22,6 +22,7 @@ from tests.steps.conftest import RunStep
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import ConfigError, DataError
+from edgewright.steps.connections import connections_of
 from edgewright.steps.models import load_model
 from edgewright.streams.addresses import cassandra_address
 from edgewright.streams.cassandra import Connection
@@ -270,6 +271,10 @@ def test_a_table_of_cassandra_goes_into_another_and_back_into_itself(
     assert [column.cql_type for column in key.clustering_key] == ["int"]
     with pytest.raises(ConfigError, match="visit belongs to the table's primary key"):
         run_step("score", {**given, "key": ["id"], "to": table})
+
+
+def test_both_connections_are_handed_over():
+    assert connections_of({"source": "postgresql://h/d", "connection": "a", "to_connection": "b"}) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ class _Transactions:
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
         own = client_settings(topics.settings)
-        self.producer = producer({**own, "transactional.id": topics.group, "linger.ms": 20})
+        self.producer = producer({**own, "transactional.id": topics.group, "linger.ms": 20, "log_level": 2})
         self.consumer = Consumer({
             **own, "group.id": topics.group, "enable.auto.commit": False, "isolation.level": "read_committed",
             "enable.partition.eof": True, "auto.offset.reset": "earliest", "log_level": 2,
