@@ -94,16 +94,7 @@ def _fragment(fragment: dict[str, Any], path: Path, faults: Faults) -> dict[str,
         elif (kinds := _KEYS[key]) is not None and not _has_type(value, kinds):
             words = _WORDS.get(kinds, "a number") if isinstance(kinds, type) else _words_of(kinds)
             faults.add((*path, key), f"{value!r}: must be {words}", code="type")
-    types = fragment.get("type", [])
-    for kind in types if isinstance(types, list) else [types]:
-        if isinstance(kind, str) and kind not in _TYPES:
-            faults.add(
-                (*path, "type"),
-                f"{kind!r} is no type",
-                allowed=f"types are: {listing(_TYPES)}",
-                suggestion=near(_PYTHON_TYPES.get(kind, kind), _TYPES),
-                code="value",
-            )
+    _check_types(fragment.get("type", []), (*path, "type"), faults)
     _check_texts(fragment, path, faults)
     if len(faults.found) == before:
         _check_possible(fragment, path, faults)
@@ -112,6 +103,17 @@ def _fragment(fragment: dict[str, Any], path: Path, faults: Faults) -> dict[str,
     if len(faults.found) == before and "default" in fragment and (problem := misfit(fragment["default"], fragment)):
         faults.add((*path, "default"), f"the default {problem}", code="default")
     return fragment
+
+
+def _check_types(types: Any, path: Path, faults: Faults) -> None:
+    """Note names that are no types."""
+    for kind in types if isinstance(types, list) else [types]:
+        if isinstance(kind, str) and kind in _TYPES:
+            continue
+        if isinstance(kind, str) or isinstance(types, list):  # anything else was noted already
+            near_by = near(_PYTHON_TYPES.get(kind, kind), _TYPES) if isinstance(kind, str) else None
+            faults.add(path, f"{kind!r} is no type", allowed=f"types are: {listing(_TYPES)}",
+                       suggestion=near_by, code="value")  # fmt: skip
 
 
 def _has_type(value: Any, kinds: type | tuple[type, ...]) -> bool:
