@@ -61,7 +61,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_the_best_trial_is_trained_on_all_rows_and_the_runs_stand_beneath_one(tmp_path: Path, uri: str):
     place, data = place_at(tmp_path / "tracked", tracking_uri=uri)
-    search = {"method": "optuna", "space": SPACE, "trials": 14, "seed": 1}
+    search = {"method": "optuna", "space": SPACE, "trials": 6, "seed": 1}
     result = place.run("train", data=data, entry="model.py:fit", search=search)
     trials = [trial for trial in tried(place) if trial["same_as"] is None]
     best = max(trials, key=lambda trial: trial["metrics"]["roc_auc"])

@@ -94,9 +94,9 @@ def run(config: ScoreConfig, context: StepContext, progress: Progress | None = N
 
         return run_topic(config, context, found, progress or Progress(context))
     threads = config.processes or len(os.sched_getaffinity(0))
-    job = _job(config, context, found, threads)
     progress = progress or Progress(context)
     try:
+        job = _job(config, context, found, threads)
         _prepare(job)
         outcome = _score(job, config, threads, progress)
     finally:

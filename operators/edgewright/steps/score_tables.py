@@ -86,7 +86,7 @@ def close_all() -> None:
 
 
 def plan_table(config: ScoreConfig, context: StepContext, features: list[str]) -> Planned:
-    """Look at a table and cut it.
+    """Look at a table and cut it; its source stays open until :func:`close_all`.
 
     Raises:
         ConfigError: it has no key.
@@ -98,21 +98,18 @@ def plan_table(config: ScoreConfig, context: StepContext, features: list[str]) -
         given["columns"] = list(dict.fromkeys([*features, *config.kept]))
     rows = TableRows(given)
     source = opened(rows)
-    try:
-        key, sorts, split = _key(config, source)
-        both = [name for name in key if name in features]
-        if both:
-            raise ConfigError(f"{both[0]} is a feature of the model, which takes it as a number with 7 digits",
-                              where="key", hint="name other columns in key:")  # fmt: skip
-        columns = list(dict.fromkeys([*features, *key, *config.keep]))
-        rows = TableRows({**rows.source, **split, "columns": columns})
-        source = opened(rows)
-        parts = source.parts()
-        rows = TableRows(rows.source, tuple({"name": part.name, "at": part.at} for part in parts))
-        kept = list(dict.fromkeys([*key, *config.keep]))
-        keep = _types(source, parts, kept, dict(config.types))
-    finally:
-        close_all()
+    key, sorts, split = _key(config, source)
+    both = [name for name in key if name in features]
+    if both:
+        raise ConfigError(f"{both[0]} is a feature of the model, which takes it as a number with 7 digits",
+                          where="key", hint="name other columns in key:")  # fmt: skip
+    columns = list(dict.fromkeys([*features, *key, *config.keep]))
+    rows = TableRows({**rows.source, **split, "columns": columns})
+    source = opened(rows)
+    parts = source.parts()
+    rows = TableRows(rows.source, tuple({"name": part.name, "at": part.at} for part in parts))
+    kept = list(dict.fromkeys([*key, *config.keep]))
+    keep = _types(source, parts, kept, dict(config.types))
     return Planned(source.shown, rows, tuple(key), keep, sorts)
 
 
