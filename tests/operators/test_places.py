@@ -172,6 +172,30 @@ def test_a_kubeconfig_of_the_worker_is_not_in_the_way_of_the_connections_own(
     assert _pod(request_, deferrable=True).resume({"ti": Instance()}, event).state == "success"
 
 
+def test_the_trigger_hears_of_the_end_of_its_pod(kube: KubeApi, request_: StepRequest):
+    import asyncio
+
+    from airflow.sdk.module_loading import import_string
+
+    kube.behaviours = ["slow"]
+    with pytest.raises(TaskDeferred) as deferred:
+        _pod(request_, deferrable=True).answer({"ti": Instance()})
+    path, arguments = deferred.value.trigger.serialize()  # as the triggerer gets it from the database
+    trigger = import_string(path)(**arguments)
+
+    async def wait() -> Any:
+        event = asyncio.ensure_future(anext(trigger.run()))
+        while trigger._listening is None:
+            await asyncio.sleep(0.05)
+        kube.pods[pod_name(request_)].process.kill()
+        return (await event).payload
+
+    event = asyncio.run(wait())
+    assert event["status"] == "failed"
+    with pytest.raises(SystemFault, match="the step left no result"):
+        _pod(request_, deferrable=True).resume({"ti": Instance()}, event)
+
+
 def test_unschedulable_says_what_nodes_have(kube: KubeApi, request_: StepRequest):
     kube.behaviours = ["unschedulable"]
     with pytest.raises(SystemFault, match="no node offers nvidia.com/gpu: 1; nodes have xilinx.com/fpga: 1"):

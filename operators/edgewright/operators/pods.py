@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -41,9 +41,11 @@ from edgewright.spec.arguments import duration
 from edgewright.spec.profiles import Profile
 from edgewright.steps.contract import StepRequest, StepResult
 from edgewright.steps.snapshot import take
+from edgewright.triggers.pods import StepPodTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
 
 #: How often one try of a task starts a pod without getting further: without a newer checkpoint than the one before.
 MOST_STARTS = 6
@@ -238,6 +240,11 @@ class StepPod(KubernetesPodOperator):
         extras = KubernetesHook(conn_id=self.kubernetes_conn_id).conn_extras
         if any(extras.get(name) for name in ("in_cluster", "kube_config", "kube_config_path")):
             self._config_dict = None
+
+    def defer(self, *, trigger: BaseTrigger, **arguments: Any) -> NoReturn:
+        """Let the triggerer wait, by a trigger that listens."""
+        _, given = trigger.serialize()
+        super().defer(trigger=StepPodTrigger(**given), **arguments)
 
     # -- its end -----------------------------------------------------------------------------------------------
 
