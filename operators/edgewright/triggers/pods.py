@@ -66,6 +66,9 @@ class StepPodTrigger(KubernetesPodTrigger):
         watch = Watch()
         with contextlib.suppress(Exception):  # what waits for this asks for the pod instead
             async with self.hook.get_conn() as connection:
+                # a client of its own would hold all of this machine's certificates once more, for each pod
+                own, watch._api_client = watch._api_client, connection
+                await own.close()
                 events = watch.stream(
                     CoreV1Api(connection).list_namespaced_pod, namespace=self.pod_namespace,
                     field_selector=f"metadata.name={self.pod_name}", timeout_seconds=_WATCHED,
