@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.storm import make_topic
 
 from edgewright.cli.dev.kafka import KafkaServer
 from edgewright.triggers import events
@@ -31,8 +33,8 @@ def payloads(trigger: BatchTrigger, number: int) -> list[dict[str, Any]]:
     return asyncio.run(asyncio.wait_for(collect(), 120))
 
 
-def trigger() -> BatchTrigger:
-    return BatchTrigger("pipe", "kafka-x", "kafka", {"topic": "x", "connection": "kafka_away", "start": "earliest"})
+def trigger(topic: str = "x") -> BatchTrigger:
+    return BatchTrigger("pipe", "kafka-x", "kafka", {"topic": topic, "connection": "kafka_away", "start": "earliest"})
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +63,9 @@ def test_a_connection_that_is_not_there_is_one_too(home: Path) -> None:
 
 
 def test_a_source_that_is_back_is_said_too(home: Path, monkeypatch: pytest.MonkeyPatch, kafka: KafkaServer) -> None:
-    one = trigger()
+    topic = f"back-{uuid.uuid4().hex[:8]}"
+    make_topic(kafka, topic)  # one that is not there is a problem too
+    one = trigger(topic)
     one._told = True  # it was away before
     connect(monkeypatch, kafka.bootstrap)
     ((event),) = payloads(one, 1)
