@@ -27,7 +27,7 @@ _FILE_HEADERS = {
 }
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "script-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -38,6 +38,7 @@ def build_app() -> FastAPI:
     """Return the application that is mounted below ``/edgewright``."""
     app = FastAPI(title="Edgewright", docs_url=None, redoc_url=None, openapi_url=None)
     app.get("/", response_class=HTMLResponse)(index)
+    app.get("/links.js")(links)
     app.get("/api/overview")(overview_document)
     task = "/runs/{dag_id}/{run_id}/{task_id}"
     app.get(task, response_class=HTMLResponse, dependencies=[_may_see_task])(task_page)
@@ -50,6 +51,11 @@ async def index(user: GetUserDep) -> HTMLResponse:
     """Pipelines with their last run; models with versions, aliases, metrics and variants; what serves where."""
     document = {**await run_in_threadpool(overview.collect, user), "site": site_path()}
     return HTMLResponse(pages.render("index.html", document), headers=_PAGE_HEADERS)
+
+
+async def links() -> FileResponse:
+    """What follows the overview's links out of Airflow's frame."""
+    return FileResponse(Path(__file__).parent / "links.js", media_type="text/javascript")
 
 
 async def overview_document(user: GetUserDep) -> dict[str, Any]:

@@ -97,3 +97,9 @@ def test_the_page_shows_inside_of_airflows_own_ui(
     shot = tmp_path_factory.getbasetemp() / "edgewright-page.png"
     page.screenshot(path=str(shot), full_page=True)
     assert shot.stat().st_size > 10_000
+    # the frame itself may neither leave its place nor open windows
+    with page.expect_popup(timeout=60_000) as opened:
+        frame.get_by_role("link", name="MLflow").first.click()
+    assert opened.value.url.startswith(stack.urls["mlflow"])
+    frame.get_by_role("link", name="bracelet", exact=True).first.click()
+    page.wait_for_url("**/dags/bracelet", timeout=60_000)
