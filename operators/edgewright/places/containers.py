@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import ConfigError, SystemFault, Unavailable, UserFault
 from edgewright.places import foreign
+from edgewright.places.image_build import built
 from edgewright.places.lines import relay
 from edgewright.places.outcome import collect, find, forget
-from edgewright.spec.profiles import Profile
+from edgewright.spec.profiles import BUILD, Build, Profile
 from edgewright.steps.contract import StepRequest, StepResult
 
 #: Bytes in one of each unit of Kubernetes' amounts.
@@ -69,7 +70,7 @@ class Container:
         missing = [secret.env for secret in profile.secrets.values() if secret.env not in os.environ]
         if missing:
             return f"the worker has no variable {', '.join(map(str, missing))} (secrets of the profile)"
-        if profile.pull == "never":
+        if profile.pull == "never" and image != BUILD:
             try:
                 engine.images.get(image)
             except docker.errors.ImageNotFound:
@@ -124,7 +125,7 @@ class Container:
             foreign.stage(request, folder)
             if left := self._found(engine, request):
                 left.remove(force=True)  # its folder went with its worker
-            image = self._image(engine)
+            image = self._image(engine, request)
             options = {**self._options(request), **_foreign_options(request, folder, self._profile)}
             self._container = engine.containers.create(image.id, **options)
             self._container.start()
@@ -169,7 +170,7 @@ class Container:
     def _started(self, engine: Any, request: StepRequest, store: ArtifactStore) -> Any:
         import docker.errors
 
-        image = self._image(engine)
+        image = self._image(engine, request)
         digests = image.attrs.get("RepoDigests") or [image.id]
         asked = request.model_copy(update={"image": digests[0].rpartition("@")[2]})
         forget(store, request)
@@ -182,10 +183,13 @@ class Container:
             raise SystemFault(f"Docker: {error.explanation or error}") from error
         return self._container
 
-    def _image(self, engine: Any) -> Any:
+    def _image(self, engine: Any, request: StepRequest) -> Any:
         import docker.errors
 
         image, pull = str(self._profile.image), self._profile.pull
+        if image == BUILD:
+            folder = Path(request.source.folder) if request.source else None
+            return built(engine, self._profile.build or Build(), folder, fresh=pull == "always")
         try:
             return engine.images.pull(image) if pull == "always" else engine.images.get(image)
         except docker.errors.ImageNotFound:

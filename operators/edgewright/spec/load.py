@@ -187,7 +187,7 @@ def _read_document(composed: Composed, text: str, file: Path, faults: Faults, *,
     _check_keys(document, faults)
     known = {key: value for key, value in document.items() if key in DAG_ARGUMENTS and value is not None}
     params = read_params(document.get("params"), ("params",), faults)
-    profiles = read_profiles(document.get("profiles"), faults)
+    profiles = read_profiles(document.get("profiles"), faults, file.parent if thorough else None)
     values = Values(file.parent, set(params), faults, thorough=thorough)
     tasks, groups, places = _read_tasks(document, values, params, profiles, faults, thorough=thorough)
     dag_id = document.get("dag_id")

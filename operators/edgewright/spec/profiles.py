@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from edgewright.errors import ConfigError
-from edgewright.spec.faults import Faults, Path, listing
+from edgewright.spec.code import locate
+from edgewright.spec.faults import Faults, Path, listing, near
 from edgewright.spec.kubernetes_fields import Mount as Mount
 from edgewright.spec.kubernetes_fields import ObjectName, Quantity, Secret, Toleration, Wait
 from edgewright.spec.step_config import check_model
@@ -25,12 +27,30 @@ class Python(StepConfig):
     ] = None
 
 
+class Build(StepConfig):
+    """An image that the engine makes, once for what it is made of."""
+
+    dockerfile: Annotated[str, Field(min_length=1, description="File of the pipeline's folder.")] = "Dockerfile"
+    files: Annotated[
+        list[Annotated[str, Field(min_length=1)]],
+        Field(description="Files and folders of the pipeline's folder that the Dockerfile copies."),
+    ] = []
+    target: Annotated[str | None, Field(min_length=1, description="Stage of the Dockerfile. Default: the last.")] = None
+    args: Annotated[dict[str, str], Field(description="Values of its ARGs; no secrets.")] = {}
+
+
 class Profile(StepConfig):
     """A named place to run."""
 
     on: Annotated[Literal["local", "docker", "kubernetes"], Field(description="What runs the task.")]
     python: Annotated[Python | None, Field(description="local: in a virtual environment of its own.")] = None
-    image: Annotated[str | None, Field(min_length=1, description="Container image.")] = None
+    image: Annotated[
+        str | None, Field(min_length=1, description="Container image; docker: build makes one of a Dockerfile.")
+    ] = None
+    build: Annotated[
+        Build | None,
+        Field(description="docker: what image: build makes; by default the Dockerfile."),
+    ] = None
     foreign: Annotated[
         bool,
         Field(description="The image is somebody else's, with nothing of ours: it runs the script: of a train step."),
@@ -83,20 +103,28 @@ _CONTAINER = frozenset({"image", "foreign", "pull", "resources", "env", "secrets
 #: Which keys a place honours. What is not here is refused, never dropped.
 KEYS: dict[str, frozenset[str]] = {
     "local": frozenset({"on", "python", "env"}),
-    "docker": frozenset({"on", "gpus", "network", *_CONTAINER}),
-    "kubernetes": frozenset(set(Profile.model_fields) - {"python", "gpus", "network"}),
+    "docker": frozenset({"on", "gpus", "network", "build", *_CONTAINER}),
+    "kubernetes": frozenset(set(Profile.model_fields) - {"python", "gpus", "network", "build"}),
 }
 _MOUNTS = {"docker": ("folder",), "kubernetes": ("folder", "claim", "secret", "config_map")}
 #: Resources without a vendor; all others are named vendor/device.
 RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _DOCKER_RESOURCES = ("cpu", "memory")
+#: What ``image:`` says where a Dockerfile makes it.
+BUILD = "build"
 #: The parts of ``pod:``.
 POD_KEYS = ("apiVersion", "kind", "metadata", "spec")
 LOCAL = Profile(on="local")
 
 
-def read_profiles(value: Any, faults: Faults) -> dict[str, dict[str, Any]]:
-    """Return the profiles of the document, after noting what is wrong with them."""
+def read_profiles(value: Any, faults: Faults, folder: FilePath | None = None) -> dict[str, dict[str, Any]]:
+    """Return the profiles of the document, after noting what is wrong with them.
+
+    Args:
+        value: What stands there.
+        faults: Where to note.
+        folder: The pipeline's folder, where files are looked for; they are not where it is left out.
+    """
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -106,8 +134,26 @@ def read_profiles(value: Any, faults: Faults) -> dict[str, dict[str, Any]]:
         place = ("profiles", name)
         if name == "local":
             faults.add(place, "local is always there", allowed="another name", code="value", key=True)
+        before = len(faults.found)
         _check_profile(profile, place, faults)
+        if folder is not None and len(faults.found) == before:
+            _check_build_files(profile, place, folder, faults)
     return value
+
+
+def _check_build_files(profile: Mapping[str, Any], place: Path, folder: FilePath, faults: Faults) -> None:
+    if profile.get("image") != BUILD:
+        return
+    build = profile.get("build") or {}
+    named: list[tuple[Path, str]] = [(("build", "files", n), name) for n, name in enumerate(build.get("files") or [])]
+    key: Path = ("build", "dockerfile") if "dockerfile" in build else ("image",)
+    for at, name in [(key, build.get("dockerfile", "Dockerfile")), *named]:
+        found = locate(folder, name)
+        if found is not None and not found[1]:
+            faults.add((*place, *at), f"{name} leads out of the pipeline's folder", code="path")
+        elif found is None or not (found[0].is_file() or (at != key and found[0].is_dir())):
+            faults.add((*place, *at), f"no such file: {name}", allowed="a path in the pipeline's folder",
+                       suggestion=near(name, (file.name for file in folder.iterdir())), code="missing-file")  # fmt: skip
 
 
 def _check_profile(profile: Any, place: Path, faults: Faults) -> None:
@@ -126,8 +172,7 @@ def _check_profile(profile: Any, place: Path, faults: Faults) -> None:
 
 
 def _check_container(kind: str, profile: Mapping[str, Any], place: Path, faults: Faults) -> None:
-    if not profile.get("image"):
-        faults.add(place, f"on: {kind} needs an image", allowed="image: NAME:TAG", code="missing-key")
+    _check_image(kind, profile, place, faults)
     if kind == "kubernetes":
         _check_foreign(profile, place, faults)
     _check_pod(profile.get("pod"), (*place, "pod"), faults)
@@ -149,6 +194,17 @@ def _check_container(kind: str, profile: Mapping[str, Any], place: Path, faults:
             example = "{secret: NAME, key: KEY}" if kind == "kubernetes" else "{env: VARIABLE OF THE WORKER}"
             faults.add((*place, "secrets", name), f"this is no secret of on: {kind}", allowed=example,
                        code="combination")  # fmt: skip
+
+
+def _check_image(kind: str, profile: Mapping[str, Any], place: Path, faults: Faults) -> None:
+    if not profile.get("image"):
+        faults.add(place, f"on: {kind} needs an image", allowed="image: NAME:TAG", code="missing-key")
+    elif kind == "kubernetes" and profile["image"] == BUILD:
+        faults.add((*place, "image"), "a cluster pulls its images: it makes none", code="combination",
+                   allowed="an image that was pushed before, such as registry.example/team/train:1")  # fmt: skip
+    if profile.get("build") and profile.get("image") != BUILD:
+        faults.add((*place, "build"), "build: goes with image: build", allowed="image: build, or no build:",
+                   code="combination", key=True)  # fmt: skip
 
 
 def _check_foreign(profile: Mapping[str, Any], place: Path, faults: Faults) -> None:
