@@ -152,8 +152,9 @@ def _check_build_files(profile: Mapping[str, Any], place: Path, folder: FilePath
         if found is not None and not found[1]:
             faults.add((*place, *at), f"{name} leads out of the pipeline's folder", code="path")
         elif found is None or not (found[0].is_file() or (at != key and found[0].is_dir())):
+            here = [file.name for file in folder.iterdir()]
             faults.add((*place, *at), f"no such file: {name}", allowed="a path in the pipeline's folder",
-                       suggestion=near(name, (file.name for file in folder.iterdir())), code="missing-file")  # fmt: skip
+                       suggestion=near(name, here), code="missing-file")  # fmt: skip
 
 
 def _check_profile(profile: Any, place: Path, faults: Faults) -> None:
