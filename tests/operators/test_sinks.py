@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support import airflow_env
+from support.storm import make_topic
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.cli.dev.cassandra import CassandraServer
@@ -103,6 +104,7 @@ def test_each_batch_is_stored_by_a_run_of_its_own(
     kafka: KafkaServer, session: Any, connections: dict[str, Any], tmp_path: Path, name: str, home: Path
 ) -> None:
     dag = example("requests-tracked", tmp_path, name)
+    make_topic(kafka, name)  # one partition: batches in the order of the messages
     send(kafka, name, *map(entry, range(30)), entry(30, features={"age": "forty"}), entry(31, time="yesterday"))
     log = BatchLog(ArtifactStore(Installation.load().store), dag.dag_id, SOURCE)
     config = KafkaTrigger.model_validate(
