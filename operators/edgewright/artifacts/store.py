@@ -28,6 +28,7 @@ from typing import IO, Any
 
 import fsspec
 
+from edgewright.artifacts import erasures
 from edgewright.artifacts.digest import canonical_json, describe_tree, digest_tree, sha256_file
 from edgewright.artifacts.refs import ArtifactRef, Kind
 from edgewright.errors import DamagedArtifact, EdgewrightError, StoreError
@@ -111,6 +112,10 @@ class ArtifactStore:
             files = describe_tree(folder)
             files.pop(MANIFEST, None)  # of a folder that was fetched: the same contents have the same digest
             digest = digest_tree(files)
+            if erasures.mark_of(self, digest) is not None:
+                raise StoreError(
+                    "it holds a person who was erased meanwhile, and is not stored", where=digest, hint="run it again"
+                )
             ref = ArtifactRef(
                 kind=kind,
                 uri=f"{self.root}/{self._artifact_key(digest)}",
@@ -170,14 +175,21 @@ class ArtifactStore:
         with _store_errors("cannot fetch an artifact", ref.uri):
             manifest = self._manifest(ref.sha256)
             if manifest is None:
-                raise StoreError(
-                    "the artifact is not in the store", where=ref.uri, hint="it may have been removed by gc"
-                )
+                raise StoreError("the artifact is not in the store", where=ref.uri, hint=self._whither(ref.sha256))
             if digest_tree(manifest) != ref.sha256:
                 raise DamagedArtifact("the artifact's manifest does not match its digest", where=ref.uri)
             folder = self._local_folder(ref.sha256, manifest)
             self._verify(folder, manifest, ref, contents=verify)
         return folder
+
+    def _whither(self, digest: str) -> str:
+        """Say what may have become of an artifact that is not there."""
+        mark = erasures.mark_of(self, digest)
+        if mark is None:
+            return "it may have been removed by gc"
+        instead = (mark.get("replaced_by") or {}).get("digest")
+        text = f"the version without them is {instead}" if instead else "nothing stands in its place"
+        return f"it held a person who was erased on {str(mark.get('time'))[:10]}; {text}"
 
     def find(self, digest: str, kind: Kind) -> ArtifactRef | None:
         """Return an artifact by its digest alone, or ``None`` where the store does not have it."""

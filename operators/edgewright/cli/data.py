@@ -34,7 +34,8 @@ def show(name: str, as_json: bool) -> None:
     others = datasets(version.dag_id, version.task_id)
     manifest = version.open().manifest
     if as_json:
-        known = [{"digest": one.sha256, "run": one.run_id, "made": one.made, "rows": one.ref.meta.get("rows")}
+        known = [{"digest": one.sha256, "run": one.run_id, "made": one.made, "rows": one.ref.meta.get("rows"),
+                  "erased": one.erased or None}
                  for one in others]  # fmt: skip
         print_json({"name": str(version), "run": version.run_id, "made": version.made, "manifest": manifest,
                     "versions": known})  # fmt: skip
@@ -48,8 +49,8 @@ def show(name: str, as_json: bool) -> None:
     head = ("column", "type", "missing", "minimum", "maximum")
     rows = [[c["name"], c["type"], c["missing"], c.get("minimum"), c.get("maximum")] for c in manifest["columns"]]
     click.echo(table(head, rows))
-    versions = [[one.sha256[:12], one.run_id, one.made, one.ref.meta.get("rows")] for one in others]
-    click.echo("\n" + table(("version", "run", "made", "rows"), versions))
+    versions = [[one.sha256[:12], one.run_id, one.made, one.ref.meta.get("rows"), one.erased] for one in others]
+    click.echo("\n" + table(("version", "run", "made", "rows", "erased"), versions))
 
 
 @command.command("head", epilog=_NAME)

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgewright.artifacts import ArtifactRef, ArtifactStore
+from edgewright.artifacts import ArtifactRef, ArtifactStore, erasures
 from edgewright.cli.runs import list_task_runs, order
 from edgewright.errors import ConfigError, NotFound
 from edgewright.installation import Installation
@@ -31,6 +31,7 @@ class DatasetVersion:
         task_id: The task that made it.
         made: ISO time.
         store: Where it is.
+        erased: Day on which a person's rows were erased from it, and its bytes with them; empty where they were not.
     """
 
     ref: ArtifactRef
@@ -39,6 +40,7 @@ class DatasetVersion:
     task_id: str
     made: str
     store: ArtifactStore = field(repr=False, compare=False)
+    erased: str = ""
 
     @property
     def sha256(self) -> str:
@@ -109,6 +111,7 @@ def datasets(pipeline: str, task: str | None = None) -> list[DatasetVersion]:
     """
     store = ArtifactStore(Installation.load().store)
     found: dict[tuple[str, str], DatasetVersion] = {}
+    gone = erasures.marks(store)
     for run, result in order(store, list_task_runs(store, pipeline)):
         if result.get("state") != "success" or (task is not None and run.task_id != task):
             continue
@@ -116,8 +119,9 @@ def datasets(pipeline: str, task: str | None = None) -> list[DatasetVersion]:
         if ref is None:
             continue
         version = DatasetVersion(
-            ArtifactRef.model_validate(ref), run.dag_id, run.run_id, run.task_id, result["started"], store
-        )
+            ArtifactRef.model_validate(ref), run.dag_id, run.run_id, run.task_id, result["started"], store,
+            gone.get(ref["sha256"], {}).get("time", "")[:10],
+        )  # fmt: skip
         found.pop((run.task_id, version.sha256), None)
         found[run.task_id, version.sha256] = version
     return list(found.values())
@@ -145,7 +149,11 @@ def dataset(name: str) -> DatasetVersion:
             shown = ", ".join(f"@{one.sha256[:12]} (run {one.run_id})" for one in found[-5:])
             raise NotFound(f"no such version: {name}", hint=f"there are: {shown}")
         found = fitting
-    return found[-1]
+    there = [one for one in found if not one.erased]
+    if not there:
+        raise NotFound(f"erased on {found[-1].erased}: it held a person's rows", where=str(found[-1]),
+                       hint=f"edgewright data show {pipeline} lists what there is")  # fmt: skip
+    return there[-1]
 
 
 def _nothing(pipeline: str, task: str) -> NotFound:

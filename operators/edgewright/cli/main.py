@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "edge": ("edgewright.cli.edge:command", "Run a node: the newest bundle of a target, proven, over HTTP and MQTT."),
     "fleet": ("edgewright.cli.fleet:command", "Show which node runs which version, and when it was heard of."),
     "serve": ("edgewright.cli.serve:command", "Run the prediction service in the foreground."),
-    "privacy": ("edgewright.cli.privacy:command", "Make the key of pseudonyms, and look one up."),
+    "privacy": ("edgewright.cli.privacy:command", "Pseudonyms of people; erase a person."),
     "score": ("edgewright.cli.score:command", "Score files of any size with a registered model."),
     "sink": ("edgewright.cli.sink:command", "Store what comes through Kafka: rows in Cassandra, reports of nodes."),
     "bridge": ("edgewright.cli.bridge:command", "Carry messages of MQTT devices to Kafka."),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from edgewright.cli.erase import erase
 from edgewright.cli.output import print_json
 from edgewright.errors import ConfigError
 from edgewright.streams.pseudonyms import KEY_FILE_VARIABLE, Pseudonyms
@@ -16,7 +17,7 @@ from edgewright.streams.pseudonyms import KEY_FILE_VARIABLE, Pseudonyms
 
 @click.group("privacy")
 def command() -> None:
-    """Pseudonyms: personal columns are stored as keyed hashes; see docs/privacy.md."""
+    """Pseudonyms of people, and erasing what is stored of one; see docs/privacy.md."""
 
 
 @command.command("key")
@@ -49,3 +50,6 @@ def token(values: tuple[str, ...], as_json: bool) -> None:
         print_json({"key_id": pseudonyms.key_id, "pseudonyms": found})
     else:
         click.echo("\n".join(found))
+
+
+command.add_command(erase)

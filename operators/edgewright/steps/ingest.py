@@ -18,6 +18,7 @@ from edgewright.spec.steps.ingest import IngestConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import DatasetWriter, reference_meta
+from edgewright.steps.erased import Erased
 from edgewright.steps.event_rows import Events
 from edgewright.steps.hashes import HashSet, row_hashes
 from edgewright.steps.meter import Meter
@@ -199,24 +200,30 @@ def describe(table: Table) -> dict[str, Any]:
 def _first_pass(
     table: Table, spool: Spool, splitter: Splitter | None, config: IngestConfig, context: StepContext
 ) -> int:
-    rows = 0
+    rows = gone = 0
     meter = Meter(context, table.size)
-    for batch in read_all(table):
-        if batch is None:  # a column's type widened: everything again
+    erased = Erased.load(context.store)
+    for whole in read_all(table):
+        if whole is None:  # a column's type widened: everything again
             spool.restart()
             if splitter is not None:
                 splitter.restart()
-            rows = 0
+            rows = gone = 0
             continue
+        batch = erased.without(whole)
+        gone += whole.num_rows - batch.num_rows
         _check_label(batch, config.label, table.shown, rows)
         if splitter is not None:
             splitter.count(batch, row_hashes(batch, splitter.seed))
         spool.write(batch)
         rows += batch.num_rows
         meter.show(rows, min(table.done, table.size))
-    _check_bad_rows(table, rows, config)
+    _check_bad_rows(table, rows + gone, config)
+    if gone:
+        context.note("%s rows of persons who were erased are left out", f"{gone:,}")
     if rows == 0:
-        raise DataError("there is a header and no row", where=table.shown)
+        text = "every row is of a person who was erased" if gone else "there is a header and no row"
+        raise DataError(text, where=table.shown)
     return rows
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse, urlunparse
 
-from edgewright.artifacts.digest import sha256_file
+from edgewright.artifacts import erasures
+from edgewright.artifacts.digest import digest_json, sha256_file
 from edgewright.errors import DataError, EdgewrightError, Unavailable
 from edgewright.spec.steps.ingest import KAFKA, IngestConfig
 from edgewright.steps.connections import object_store_options
@@ -31,7 +32,16 @@ LATER = (408, 425, 429)
 
 
 def state(config: IngestConfig, context: StepContext) -> dict[str, Any] | None:
-    """Return what identifies the sources' contents; ``None`` if one of them cannot be identified without reading it."""
+    """Return what identifies the sources' contents; ``None`` if one of them cannot be identified without reading it.
+
+    Who was erased belongs to it: a result from before must not bring them back.
+    """
+    found = _contents(config, context)
+    left_out = erasures.subjects(context.store) if found is not None else ()
+    return {**found, "erased": digest_json(sorted(left_out))} if found is not None and left_out else found
+
+
+def _contents(config: IngestConfig, context: StepContext) -> dict[str, Any] | None:
     if config.kind == "images":
         from edgewright.steps.row_source_images import folder_state
 

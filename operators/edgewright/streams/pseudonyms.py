@@ -75,6 +75,11 @@ class Pseudonyms:
         return PREFIX + base64.b32encode(digest).decode().lower()[:_LENGTH]
 
 
+def is_pseudonym(text: str) -> bool:
+    """Whether a text is a pseudonym, and no value that would need one."""
+    return _PSEUDONYM.match(text) is not None
+
+
 class PersonalFeatures:
     """Treats features of requests that identify people: a pseudonym in place of the value, or nothing.
 
