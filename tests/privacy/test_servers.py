@@ -12,6 +12,7 @@ import pytest
 from support.people import KEY, TOKENS, RunStep
 
 from edgewright.artifacts import ArtifactStore
+from edgewright.artifacts.erasures import Register
 from edgewright.cli.dev.cassandra import CassandraServer
 from edgewright.cli.dev.kafka import KafkaServer
 from edgewright.errors import NotFound, Unavailable
@@ -89,6 +90,27 @@ def test_an_attempt_that_broke_off_is_finished(
     monkeypatch.undo()
     assert [one.count for one in erase(store, AGATHA, tables=[address]).erased] == [20]
     assert people(session, address) == [BERTRAM] * 40
+
+
+def test_a_sink_does_not_bring_anybody_back(session: Any, address: CassandraAddress, store: ArtifactStore) -> None:
+    write(session, address, 9)
+    erase(store, AGATHA, tables=[address])
+    writer = Writer(Table(session, address, Layout(), FEATURE_LOG_COLUMNS), left_out=Register(store))
+    rows = [Row(NOON, f"late-{n}", 0, {"patient": (AGATHA, BERTRAM)[n % 2]}) for n in range(4)]
+    assert writer.write(rows) == []
+    assert writer.forgotten == 2
+    assert people(session, address) == [BERTRAM] * 8
+
+
+def test_a_table_that_is_there_learns_to_forget(session: Any, address: CassandraAddress) -> None:
+    write(session, address, 2)
+    table = Table(session, address, Layout(keep=86_400), FEATURE_LOG_COLUMNS)
+    assert Writer(table).write([Row(NOON, "late", 0, {"patient": BERTRAM, "age": 1.0})]) == []
+    Table(session, address, Layout(), FEATURE_LOG_COLUMNS)  # without --keep nothing changes
+    found = session.execute(f"SELECT request_id, TTL(age) AS left FROM privacy.{address.table}")
+    left = {row.request_id: row.left for row in found}
+    assert left["request-0"] is None, "what was stored before keeps its time"
+    assert 0 < left["late"] <= 86_400
 
 
 def test_a_table_that_is_not_there(session: Any, address: CassandraAddress, store: ArtifactStore) -> None:

@@ -11,7 +11,11 @@ pseudonyms only. What is marked as erased is not stored again, whoever was at wo
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from edgewright.errors import StoreError
 
 if TYPE_CHECKING:
     from edgewright.artifacts.store import ArtifactStore
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 ROOT = "erasures"
 SUBJECTS = f"{ROOT}/subjects"
 ARTIFACTS = f"{ROOT}/artifacts"
+#: Seconds after which somebody who works for long looks again.
+_KNOWN_FOR = 30.0
 
 
 def subjects(store: ArtifactStore) -> frozenset[str]:
@@ -49,3 +55,29 @@ def marks(store: ArtifactStore) -> dict[str, dict[str, Any]]:
     """Return all marks by digest."""
     keys = store.list_keys(ARTIFACTS)
     return {key.rpartition("/")[2].removesuffix(".json"): store.read_json(key) or {} for key in keys}
+
+
+class Register:
+    """Who was erased, for somebody who works for long: read again every half minute.
+
+    Args:
+        store: Where the register is.
+        say: Told that it cannot be read just now; what was known holds on.
+
+    Raises:
+        StoreError: it cannot be read the first time.
+    """
+
+    def __init__(self, store: ArtifactStore, say: Callable[[str], None] = lambda line: None) -> None:
+        self._store, self._say = store, say
+        self._known, self._read = subjects(store), time.monotonic()
+
+    def __call__(self) -> frozenset[str]:
+        """Return the pseudonyms."""
+        if time.monotonic() - self._read > _KNOWN_FOR:
+            self._read = time.monotonic()
+            try:
+                self._known = subjects(self._store)
+            except StoreError as error:
+                self._say(f"who was erased since cannot be read: {error.message}")
+        return self._known

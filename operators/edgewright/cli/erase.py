@@ -76,10 +76,13 @@ def _write(report: Erasure, output: Path) -> None:
 
 def text(report: Erasure) -> str:
     """Return a report for people."""
+    from edgewright.privacy.findings import NOT_SEARCHED
+
     lines = _section("would erase" if report.dry_run else "erased", report.erased)
     lines += _section("goes by itself", report.expiring) + _section("cannot be erased", report.kept)
     looked = ", ".join(f"{number:,} {what}" for what, number in report.searched.items())
-    return "\n".join([*(lines or ["nothing was found"]), f"looked through {looked}"])
+    rest = f"not looked at: {', '.join(NOT_SEARCHED)}"
+    return "\n".join([*(lines or ["nothing was found"]), f"looked through {looked}", rest])
 
 
 def _section(title: str, findings: list[Finding]) -> list[str]:

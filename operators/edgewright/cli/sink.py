@@ -131,6 +131,9 @@ def _run(
 ) -> Progress:
     from dataclasses import replace
 
+    from edgewright.artifacts import ArtifactStore
+    from edgewright.artifacts.erasures import Register
+    from edgewright.installation import Installation
     from edgewright.streams.addresses import cassandra_address, kafka_address
     from edgewright.streams.cassandra import Connection, Table, Writer
     from edgewright.streams.sink import FEATURE_LOG_COLUMNS, Sink
@@ -140,9 +143,10 @@ def _run(
         address = replace(address, table=re.sub(r"[^A-Za-z0-9_]", "_", kafka.topic).lower())
     name = group or f"edgewright-sink-{address.keyspace}-{address.table}"
     last = Lines()
+    left_out = Register(ArtifactStore(Installation.load().store), last.say)
     with Connection(address) as session:
         table = Table(session, address, layout, fields.columns or FEATURE_LOG_COLUMNS)
-        writer = Writer(table, lambda: sink.stopping(), last.say)
+        writer = Writer(table, lambda: sink.stopping(), last.say, left_out)
         sink = Sink(
             kafka.settings, [kafka.topic, *topics], name, writer,
             dead_letters=dead_letters or f"{kafka.topic}-dead", fields=fields, say=last.say,

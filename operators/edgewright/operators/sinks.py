@@ -159,6 +159,9 @@ class CassandraSinkOperator(BaseOperator):
 
     @contextlib.contextmanager
     def _writer(self, fields: Fields) -> Iterator[Writer]:
+        from edgewright.artifacts import ArtifactStore
+        from edgewright.artifacts.erasures import Register
+        from edgewright.installation import Installation
         from edgewright.streams.cassandra import Connection, Layout, Table, Writer
         from edgewright.streams.sink import FEATURE_LOG_COLUMNS
 
@@ -166,7 +169,8 @@ class CassandraSinkOperator(BaseOperator):
         layout = Layout(self.bucket, self.shards, self.keep_days * 86400, self.replication)
         with Connection(address) as session:
             table = Table(session, address, layout, fields.columns or FEATURE_LOG_COLUMNS)
-            yield Writer(table, lambda: self._stopped, self.log.warning)
+            left_out = Register(ArtifactStore(Installation.load().store), self.log.warning)
+            yield Writer(table, lambda: self._stopped, self.log.warning, left_out)
 
     def _fields(self) -> Fields:
         from edgewright.steps.table_columns import columns_of

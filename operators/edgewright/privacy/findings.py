@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+#: What nobody looks at here; whoever answers a person has to.
+NOT_SEARCHED = (
+    "the sources themselves", "snapshots of pipelines' folders", "tables and topics that were not named",
+    "packed files", "copies of artifacts on other machines", "backups",
+)  # fmt: skip
 What = Literal["dataset", "artifact", "increment", "cassandra", "kafka", "document", "model", "predictions"]
 
 
@@ -58,4 +63,4 @@ class Erasure:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as a document."""
-        return {"version": 1, **asdict(self), "complete": self.complete}
+        return {"version": 1, **asdict(self), "not_searched": list(NOT_SEARCHED), "complete": self.complete}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgewright.privacy.findings import Erasure, Finding
+from edgewright.privacy.findings import NOT_SEARCHED, Erasure, Finding
 from edgewright.steps.reports import Report, Table
 
 _HEAD = ("what", "where", "rows, messages or files", "")
@@ -23,10 +23,7 @@ def page(found: Erasure) -> str:
     return Report(f"{found.subject}: {did}", _sentence(found), tables=tables, facts=facts, data={}).html()
 
 
-_NOT_KNOWN = (
-    "Not looked at: the sources themselves, snapshots of pipelines' folders, tables and topics that were not named, "
-    "files that are packed, copies of artifacts on other machines, backups."
-)
+_NOT_KNOWN = f"Not looked at: {', '.join(NOT_SEARCHED)}."
 
 
 def _sentence(found: Erasure) -> str:

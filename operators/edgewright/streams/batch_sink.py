@@ -128,7 +128,7 @@ def _store(lines: Sequence[_Line], writer: Writer, fields: Fields, progress: Pro
     refused += [(entry.row.source, entry.reason) for entry in writer.write(rows)]
     progress.messages += len(lines)
     progress.rejected += len(refused)
-    progress.rows += len(lines) - len(refused)
+    progress.rows += len(lines) - len(refused) - writer.forgotten
     for _, reason in refused:
         progress.refuse(reason)
     return refused

@@ -150,6 +150,17 @@ class Table:
         self._read_back()
         for name, kind in columns.items():
             self.demand(name, kind)
+        if layout.keep:
+            self._keep(layout.keep)
+
+    def _keep(self, seconds: int) -> None:
+        """Let a table that was there before forget, too; rows that it holds already keep the time they came with."""
+        found = self.session.execute(
+            "SELECT default_time_to_live FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s",
+            (self.address.keyspace, self.address.table),
+        )
+        if found.one().default_time_to_live != seconds:
+            self.session.execute(f"ALTER TABLE {self._place} WITH default_time_to_live = {seconds}")
 
     def _read_back(self) -> None:
         """Take the columns and the layout that the table really has."""
@@ -241,6 +252,10 @@ class Writer:
         table: Where they go.
         stopped: Asked between attempts; a writer that is stopped raises instead of trying again.
         say: Told why it waits.
+        left_out: Pseudonyms of persons who were erased: their rows are not stored again.
+
+    Attributes:
+        forgotten: How many rows the last call of :meth:`write` left out.
     """
 
     def __init__(
@@ -248,9 +263,11 @@ class Writer:
         table: Table,
         stopped: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] = lambda line: None,
+        left_out: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self.table = table
-        self._stopped, self._say = stopped, say
+        self._stopped, self._say, self._left_out = stopped, say, left_out
+        self.forgotten = 0
         self._slots = threading.Semaphore(_IN_FLIGHT)
         self._done = threading.Condition()
 
@@ -265,7 +282,8 @@ class Writer:
             Unavailable: it was stopped before all was stored.
         """
         rejected: list[Rejected] = []
-        pending, pause, size = list(rows), 0.1, _BATCH
+        pending, pause, size = self._wanted(rows), 0.1, _BATCH
+        self.forgotten = len(rows) - len(pending)
         while pending:
             failed = self._send(pending, size, rejected)
             pending, size, away = [], _BATCH, None
@@ -282,6 +300,13 @@ class Writer:
                 self._say(f"Cassandra does not take rows ({_short(away)}); trying again")
                 pause = self._wait(pause, between)
         return rejected
+
+    def _wanted(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the rows without those of persons who were erased."""
+        left_out = self._left_out()
+        if not left_out:
+            return list(rows)
+        return [row for row in rows if left_out.isdisjoint(v for v in row.values.values() if isinstance(v, str))]
 
     def _wait(self, pause: float, between: Callable[[], None]) -> float:
         if self._stopped():

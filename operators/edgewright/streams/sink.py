@@ -300,7 +300,7 @@ class Sink:
         self._reject(rejected)
         self._commit(consumer, messages)
         self.progress.messages += len(messages)
-        self.progress.rows += len(rows) - len(refused)
+        self.progress.rows += len(rows) - len(refused) - self._writer.forgotten
         self.progress.rejected += len(rejected)
 
     def _keep_alive(self, consumer: Any) -> None:
