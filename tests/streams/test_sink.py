@@ -122,7 +122,9 @@ def test_what_cannot_be_stored_goes_to_the_dead_letters_with_the_reason(
     reasons = {message.value(): dict(message.headers())["edgewright-reason"].decode() for message in found}
     assert reasons[b"[1, 2]"] == "expected a JSON object, got list"
     assert "not JSON" in reasons[b"\xffnonsense"]
-    assert "column age holds double, got text" in reasons.values()
+    # whichever came first has made the column: the topic has three partitions
+    kinds = {"column age holds double, got text", "column age holds text, got double"}
+    assert len(kinds & set(reasons.values())) == 1
     assert "time: expected ISO 8601 or seconds since 1970, got 'yesterday'" in reasons.values()
     assert all(dict(message.headers())["edgewright-source"].decode().startswith(f"{topic}/") for message in found)
 
