@@ -125,6 +125,7 @@ def test_rows_that_a_database_gave_earlier(made: Made, store: ArtifactStore, tmp
     assert place in [finding.where for finding in erase(store, AGATHA).erased]
     with store.open(place) as file:
         assert pq.read_table(file).to_pydict() == {"person": [BERTRAM, None], "age": [2, 3]}
+    assert [(one.where, one.count) for one in erase(store, AGATHA).erased if one.what == "increment"] == [(place, 1)]
 
 
 KILLED = """

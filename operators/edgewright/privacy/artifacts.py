@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from edgewright.artifacts import ArtifactRef, ArtifactStore, erasures
 from edgewright.artifacts.store import MANIFEST
 from edgewright.privacy.findings import Erasure, Finding
+from edgewright.privacy.journal import Journal
 from edgewright.privacy.search import found_in, results, rows_in
 from edgewright.steps.contract import CacheInfo, StepResult
 from edgewright.steps.data import MANIFEST as DATASET
@@ -203,14 +204,15 @@ class ArtifactErasure:
     def _increments(self) -> None:
         keys = [key for key in self._store.list_keys("increments") if key.endswith(".parquet")]
         self._count("increments", len(keys))
-        for key in keys:
-            rows = rows_in(self._store, key, self._erased)
-            if not rows:
-                continue
-            if not self._report.dry_run:
+        found = {key: rows for key in keys if (rows := rows_in(self._store, key, self._erased))}
+        how = "would be rewritten without them"
+        if not self._report.dry_run:
+            journal = Journal(self._store, self._subject, "increments")
+            for key, rows in found.items():
+                journal.note(key, rows)
                 self._rewrite_increment(key)
-            how = "would be rewritten without them" if self._report.dry_run else "rewritten without them"
-            self._report.erased.append(Finding("increment", key, rows, how))
+            found, how = journal.units, "rewritten without them"
+        self._report.erased += [Finding("increment", key, rows, how) for key, rows in sorted(found.items())]
 
     def _rewrite_increment(self, key: str) -> None:
         with tempfile.TemporaryDirectory(prefix="edgewright-") as scratch:

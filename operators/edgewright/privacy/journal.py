@@ -9,7 +9,7 @@ from edgewright.artifacts.erasures import ROOT
 
 
 class Journal:
-    """Counts by unit of one place: a partition of a table, a key of a topic.
+    """Counts by unit of one place: a partition of a table, a key of a topic, a file.
 
     A unit that is done again after a kill finds fewer rows or none, so the greater count holds.
 
@@ -31,6 +31,11 @@ class Journal:
         if count > units.get(unit, 0):
             units[unit] = count
             self._store.write_json(self._key, self._document)
+
+    @property
+    def units(self) -> dict[str, int]:
+        """What was removed by unit, over all attempts."""
+        return dict(self._document["units"])
 
     @property
     def total(self) -> int:
