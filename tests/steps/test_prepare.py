@@ -16,8 +16,9 @@ from edgewright.installation import Installation
 from edgewright.registry import Registry
 from edgewright.spec import load_pipeline
 from edgewright.spec.triggers import RegistryTrigger
-from edgewright.steps.contract import StepResult
+from edgewright.steps.contract import Identity, StepResult
 from edgewright.steps.execute import execute
+from edgewright.steps.run_record import RunRecord
 from edgewright.streams.batches import BatchLog
 from edgewright.streams.registry_events import RegistrySource
 
@@ -82,6 +83,13 @@ def test_the_example_adds_what_the_tag_asks_for(place: Workplace, models: list, 
     assert {v["target"] for v in manifest["variants"]} == {"sklearn", "onnx", "onnx-fp16", "onnx-int8"}
     assert all(v["verified"]["runtime"] for v in manifest["variants"] if v.get("added"))
     assert set(json.loads((folder / "golden.json").read_text())["outputs"]) >= {"onnx-fp16", "onnx-int8"}
+    # whoever of the instances came last drew all of them
+    record = RunRecord(place.store, Identity(dag_id="prepare-for-edge", run_id=outcome.run_id, task_id="-"))
+    pages = [task.result.outputs["report"] for task in record.tasks if task.result.step == "publish"]
+    whole = max(pages, key=lambda page: len(page.meta["variants"]))
+    data = json.loads((place.store.fetch(whole) / "metrics.json").read_text())["variants"]
+    assert sorted(data) == ["onnx", "onnx-fp16", "onnx-int8"]
+    assert data["onnx-int8"]["latency"]["1"]["p50"] > 0
     again = runner(place, registered="asked").run()
     assert [task.state for task in again.tasks] == ["success", "skipped", "skipped"]
     # who publishes the same models again finds the version, with what was added to it

@@ -169,6 +169,58 @@ def test_the_self_test_has_rows_of_the_test_part_that_a_service_takes(
     np.testing.assert_allclose(golden["outputs"]["onnx"], golden["outputs"]["sklearn"], atol=1e-5)
 
 
+def test_a_page_holds_all_variants_side_by_side(place: Workplace, made: dict[str, StepResult]) -> None:
+    result = publish(place, made, name="compared")
+    report = result.outputs["report"]
+    assert report.meta["variants"][0] == "onnx", "what the others are held against comes first"
+    assert sorted(report.meta["variants"]) == ["onnx", "onnx-int8"]
+    folder = place.store.fetch(report)
+    page = (folder / "report.html").read_text()
+    assert "compared version 1: variants" in page
+    assert "agreement with the trained model" in page
+    data = json.loads((folder / "metrics.json").read_text())["variants"]
+    measured = json.loads((place.store.fetch(made["quantize"].outputs["report"]) / "metrics.json").read_text())
+    assert data["onnx-int8"]["latency"] == measured["variants"]["onnx-int8"]["latency"]
+    assert data["onnx-int8"]["against"]["sqnr_db"] == measured["metrics"]["sqnr_db"]
+    assert data["onnx"]["quality"] == measured["variants"]["onnx"]["quality"]
+    assert data["onnx"]["against"] == {}, "that is what the others are held against"
+    assert {file.name for file in folder.glob("*.png")} >= {"latency_1.png", "latency_256.png"}
+    kept = _mlflow_files(place, made["train"].tags["mlflow_run_id"])
+    assert "variants/report.html" in kept
+    # another run of the same models, whose own tasks did not measure: the run that did is named by the lineage
+    again = publish(place, made, "another-run", name="compared")
+    assert again.outputs["report"].meta["variants"] == report.meta["variants"]
+
+
+def _mlflow_files(place: Workplace, run_id: str) -> set[str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(place.tracking_uri)
+    return {item.path for item in client.list_artifacts(run_id, "variants")}
+
+
+def test_the_page_of_a_run_that_is_gone_shows_what_the_manifest_holds(
+    place: Workplace, made: dict[str, StepResult]
+) -> None:
+    other = Workplace(place.root.parent / "elsewhere", tracking_uri=place.tracking_uri)
+    models = [made["train"].outputs["model"], made["quantize"].outputs["model"], made["quantize"].outputs["float"]]
+    for ref in models:
+        copied = other.store.put(place.store.fetch(ref), kind=ref.kind, meta=dict(ref.meta))
+        assert copied.sha256 == ref.sha256
+    config = {"models": [model.model_dump(mode="json") for model in models]}
+    result = other.run("publish", "release", "copied", name="copied", **config)
+    data = json.loads((other.store.fetch(result.outputs["report"]) / "metrics.json").read_text())["variants"]
+    assert list(data) == ["onnx", "onnx-int8"]
+    assert data["onnx-int8"]["size_bytes"] > 0
+    assert data["onnx-int8"]["latency"] == {}, "times stand in the reports of the run only"
+
+
+def test_one_variant_is_compared_with_nothing(place: Workplace, tmp_path: Path) -> None:
+    model = put_model(place.store, tmp_path / "m", 9.5).model_dump(mode="json")
+    result = place.run("publish", "release", "alone", models=[model], name="alone")
+    assert sorted(result.outputs) == ["release"]
+
+
 def test_the_same_models_of_another_run_are_the_same_version(place: Workplace, made: dict[str, StepResult]) -> None:
     first = publish(place, made, name="twice")
     again = publish(place, made, "run-2", name="twice")

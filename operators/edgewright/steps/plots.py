@@ -6,7 +6,7 @@ Backgrounds are transparent and colours are chosen to be readable on white and o
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -152,14 +152,27 @@ def _short(value: float) -> str:
 
 
 def bars(title: str, unit: str, values: dict[str, float]) -> bytes:
-    """Draw one horizontal bar a variant."""
+    """Draw one horizontal bar a variant; the first, which the others are held against, stands out."""
     figure, axes = _figure(title, unit, "")
     figure.set_size_inches(_SIZE[0], 0.9 + 0.45 * len(values))
     names = list(values)[::-1]
-    drawn = axes.barh(names, [values[name] for name in names], color=[ORANGE, BLUE, INK][: len(names)], height=0.55)
+    drawn = axes.barh(names, [values[name] for name in names], color=[BLUE] * (len(names) - 1) + [ORANGE], height=0.55)
     axes.bar_label(drawn, labels=[_short(values[name]) for name in names], padding=4, color=INK, fontsize=8)
     axes.margins(x=0.18)
     axes.grid(visible=False, axis="y")
+    return _png(figure)
+
+
+def named_points(title: str, x: str, y: str, points: Mapping[str, tuple[float, float]]) -> bytes:
+    """Draw one named point a variant; the first, which the others are held against, stands out."""
+    figure, axes = _figure(title, x, y)
+    for place, (name, (across, up)) in enumerate(points.items()):
+        axes.scatter([across], [up], color=BLUE if place else ORANGE, s=36, zorder=3)
+        # neighbours above and below each other: equal variants often share a height
+        offset = (0, 7 if place % 2 else -13)
+        axes.annotate(name, (across, up), offset, textcoords="offset points", ha="center", color=INK, fontsize=8)
+    axes.margins(x=0.22, y=0.25)
+    axes.ticklabel_format(useOffset=False)
     return _png(figure)
 
 

@@ -24,6 +24,7 @@ from edgewright.steps.announce import announce
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.offers import check_offer, offer_bundles
+from edgewright.steps.release_report import put_report
 from edgewright.steps.run_record import RunRecord, TaskRecord, family
 
 log = logging.getLogger("edgewright.steps")
@@ -105,8 +106,8 @@ def _record_key(config: PublishConfig, context: StepContext) -> str:
 def _remember(config: PublishConfig, context: StepContext, output: StepOutput) -> None:
     """Keep what came of publishing these models in this way, for the next run of an unchanged pipeline."""
     if "alias_not_moved" not in output.tags:
-        release = output.outputs["release"].model_dump(mode="json")
-        document = {"release": release, "tags": output.tags, "metrics": output.metrics}
+        outputs = {name: ref.model_dump(mode="json") for name, ref in output.outputs.items()}
+        document = {"outputs": outputs, "tags": output.tags, "metrics": output.metrics}
         context.store.write_json(_record_key(config, context), document)
 
 
@@ -116,12 +117,13 @@ def _nothing_new(registry: Registry, config: PublishConfig, context: StepContext
     The registry is asked in any case; only MLflow's client (three seconds to import) and the self-test are spared.
     """
     record = context.store.read_json(_record_key(config, context)) if config.alias else None
-    if record is None or config.alias is None or context.request.cache != "use":
+    if record is None or "outputs" not in record or config.alias is None or context.request.cache != "use":
         return None
-    release, tags = ArtifactRef.model_validate(record["release"]), dict(record["tags"])
+    outputs = {name: ArtifactRef.model_validate(ref) for name, ref in record["outputs"].items()}
+    tags = dict(record["tags"])
     holder = registry.champion(config.model_name, config.alias)
     same = holder is not None and (holder.version, holder.digest) == (tags["model_version"], tags["release_digest"])
-    if holder is None or not same or not context.store.verify(release):
+    if holder is None or not same or not all(map(context.store.verify, outputs.values())):
         return None
     note_data_time(context.store, config.model_name, holder.version, context.request.data_time)
     notes = [
@@ -130,7 +132,7 @@ def _nothing_new(registry: Registry, config: PublishConfig, context: StepContext
     ]
     for note in notes:
         context.note("%s", note)
-    return StepOutput({"release": release}, record["metrics"], tags | {"registration": "reused"}, notes=notes)
+    return StepOutput(outputs, record["metrics"], tags | {"registration": "reused"}, notes=notes)
 
 
 def _build(
@@ -234,7 +236,10 @@ def _output(
     if history.mlflow_run_id:
         tags["mlflow_run_id"] = history.mlflow_run_id
     metrics = {"variants": float(len(manifest["variants"]))}
-    return StepOutput({"release": context.put(folder, "bundle", meta)}, metrics, tags, notes=notes)
+    models = [ref.sha256 for ref in config.models]
+    report, more = put_report(manifest, version.version, models, history.mlflow_run_id, context)
+    outputs = {"release": context.put(folder, "bundle", meta), **report}
+    return StepOutput(outputs, metrics, tags, notes=[*notes, *more])
 
 
 # -- where the models come from ------------------------------------------------------------------------------------

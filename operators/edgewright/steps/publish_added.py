@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.artifacts import ArtifactRef
+from edgewright.artifacts.locks import Lease
 from edgewright.errors import ConfigError
 from edgewright.registry import Registry
 from edgewright.registry.additions import Addition, add_variants
@@ -15,6 +16,9 @@ from edgewright.registry.versions import RegisteredVersion
 from edgewright.spec.steps.publish import PublishConfig
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
+from edgewright.steps.release_report import put_report
+
+_LEASE = 120.0
 
 
 def add_to_version(config: PublishConfig, release: ArtifactRef, context: StepContext) -> StepOutput:
@@ -40,13 +44,20 @@ def add_to_version(config: PublishConfig, release: ArtifactRef, context: StepCon
         additions, more = _scored(new, folder)
         history = history_of(config, context)
         version = add_variants(registry, context.store, version, additions, history.facts, context.folder("added"))
-        folder = registry.download(version, context.folder("whole"))
-        manifest = _manifest(folder)
         names = ", ".join(addition.variant.target for addition in additions)
         notes += [*more, f"{version.name} version {version.version} has a variant for {names} now"]
     for note in notes:
         context.note("%s", note)
-    return _output(version, manifest, folder, context, notes, added=len(new))
+    # whoever adds at the same time draws the same page: one after the other, and each with what is there by then
+    with Lease(context.store, f"releases/{version.name}/{version.version}", seconds=_LEASE).hold(timeout=2 * _LEASE):
+        version = registry.version(version.name, version.version)
+        folder = registry.download(version, context.folder("whole"))
+        manifest = _manifest(folder)
+        models = [ref.sha256 for ref in config.models]
+        report, more = put_report(manifest, version.version, models, version.run_id, context)
+    output = _output(version, manifest, folder, context, [*notes, *more], added=len(new))
+    output.outputs |= report
+    return output
 
 
 def _version(registry: Registry, release: ArtifactRef) -> RegisteredVersion:

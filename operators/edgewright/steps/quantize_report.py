@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgewright.artifacts import sha256_bytes
 from edgewright.errors import GateResult
 from edgewright.spec.steps.quantize import QuantizeConfig
 from edgewright.steps import plots
@@ -96,6 +97,7 @@ def _facts(config: QuantizeConfig, context: StepContext, variant: Variant) -> di
 
 def _described(variant: Variant) -> dict[str, Any]:
     return {
+        "sha256": sha256_bytes(variant.data),
         "size_bytes": variant.size,
         "latency": {str(batch): vars(times) for batch, times in variant.latency.items()},
         "threads": 1,
