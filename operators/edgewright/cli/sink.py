@@ -92,20 +92,28 @@ def cassandra(
 @click.option("--from", "source", required=True, metavar="kafka://HOST:PORT/TOPIC", help="Where nodes report.")
 @click.option("--group", default="edgewright-fleet", show_default=True, help="Consumer group.")
 @click.option("--once", is_flag=True, help="End when everything is read that was there.")
+@click.option("--registry/--no-registry", default=True, show_default=True,
+              help="Whether versions in the model registry get a tag for each node that runs them.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end.")
-def fleet(source: str, group: str, once: bool, as_json: bool) -> None:
+def fleet(source: str, group: str, once: bool, registry: bool, as_json: bool) -> None:
     """Keep the last state of every node, from its reports, in the artifact store: `edgewright fleet` shows them.
+
+    Versions in the model registry get a tag for each node that runs them, brought up to date twice a minute at most.
 
     Delivery is at least once, and a report that comes twice changes nothing. Ctrl-C ends after the round under way.
     """
     from edgewright.artifacts import ArtifactStore
     from edgewright.installation import Installation
+    from edgewright.registry import Registry
     from edgewright.streams.addresses import kafka_address
     from edgewright.streams.fleet import Fleet, FleetSink
+    from edgewright.streams.fleet_registry import RegistryRows
 
-    kafka, last = kafka_address(source), Lines()
-    store = ArtifactStore(Installation.load().store)
-    sink = FleetSink(kafka.settings, [kafka.topic], group, Fleet(store), last.say)
+    kafka, last, installation = kafka_address(source), Lines(), Installation.load()
+    store = ArtifactStore(installation.store)
+    states = Fleet(store)
+    rows = RegistryRows(Registry(installation.tracking_uri), states, last.say) if registry else None
+    sink = FleetSink(kafka.settings, [kafka.topic], group, states, last.say, rows)
     click.echo(f"{kafka.shown} -> {store.root}/fleet (group {group})", err=True)
     until_interrupted(lambda: sink.run(once=once), sink.stop, "finishing the round under way")
     if as_json:

@@ -12,7 +12,7 @@ import datetime
 import getpass
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +167,12 @@ class Registry:
         with self.connection.calls(f"tag {version.name} version {version.version}") as client:
             for name, value in tags.items():
                 client.set_model_version_tag(version.name, version.version, name, value)
+
+    def drop_tags(self, version: RegisteredVersion, names: Iterable[str]) -> None:
+        """Remove tags of a version."""
+        with self.connection.calls(f"remove tags of {version.name} version {version.version}") as client:
+            for name in names:
+                client.delete_model_version_tag(version.name, version.version, name)
 
     def _fetch_error(self, error: Exception, name: str, where: str) -> Exception:
         if isinstance(error, EdgewrightError):

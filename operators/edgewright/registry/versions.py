@@ -14,6 +14,9 @@ DATA_TIME = "data_time"
 ROLLED_BACK = "rolled_back"
 #: Begins the tag of a variant that was added later, ``added.<target>``: sha256 of what describes it.
 ADDED = "added."
+#: Tag of a version: how many nodes run it; and the beginning of a node's tag, ``node.<name>``.
+NODES = "nodes"
+NODE = "node."
 
 
 @dataclass(frozen=True)

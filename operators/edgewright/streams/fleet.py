@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.errors import NotFound, Unavailable
@@ -144,6 +144,16 @@ def read_report(value: bytes | None) -> dict[str, Any] | None:
     return dict(report)
 
 
+class Rows(Protocol):
+    """Copies of the states for people to look at elsewhere."""
+
+    def note(self) -> None:
+        """Remember that a state changed."""
+
+    def write(self, *, now: bool = False) -> int:
+        """Write what changed, unless it was done a moment ago (``now``: in any case)."""
+
+
 class FleetSink:
     """Reads reports from Kafka into the states.
 
@@ -153,12 +163,15 @@ class FleetSink:
         group: Consumer group.
         fleet: Where they go.
         say: Told what goes wrong.
+        rows: Copies of the states elsewhere, such as in the registry.
     """
 
     def __init__(
-        self, settings: Mapping[str, Any], topics: Sequence[str], group: str, fleet: Fleet, say: Callable[[str], None]
-    ) -> None:
+        self, settings: Mapping[str, Any], topics: Sequence[str], group: str, fleet: Fleet, say: Callable[[str], None],
+        rows: Rows | None = None,
+    ) -> None:  # fmt: skip
         self._settings, self._topics, self._group, self._fleet, self._say = settings, topics, group, fleet, say
+        self._rows = rows
         self._stopping = False
         self._assigned: set[tuple[str, int]] | None = None
         self.counts = FleetCounts()
@@ -188,10 +201,14 @@ class FleetSink:
             consumer.subscribe(list(self._topics), on_assign=self._on_assign, on_revoke=self._on_revoke)
             while not self._stopping:
                 self._round(consumer, unread)
+                if self._rows is not None:
+                    self._rows.write()
                 if once and self._assigned is not None and not self._assigned & unread.keys():
                     break
         finally:
             consumer.close()
+        if self._rows is not None:
+            self._rows.write(now=True)
         return self.counts
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
@@ -239,6 +256,8 @@ class FleetSink:
         found = [(read_report(message.value()), _time_of(message)) for message in messages]
         reports = [(report, received) for report, received in found if report is not None]
         news = self._fleet.take(reports)
+        if news and self._rows is not None:
+            self._rows.note()
         self.counts.reports += news
         self.counts.repeated += len(reports) - news
         self.counts.unreadable += len(messages) - len(reports)
