@@ -134,3 +134,9 @@ def test_missing_values_that_reach_the_arithmetic_are_said(tmp_path: Path) -> No
     with pytest.raises(UserFault, match="missing values") as caught:
         compile_for(find_target("onnx-int8"), Job(data, rows, {"method": "static"}, tmp_path))
     assert "SimpleImputer" in str(caught.value)
+
+
+def test_what_only_its_makers_image_compiles_is_known_before_it_runs() -> None:
+    from edgewright.spec.steps.target_options import FOREIGN
+
+    assert {name for name, target in known_targets().items() if target.foreign} == set(FOREIGN)

@@ -1,5 +1,6 @@
-"""``foreign: true``: somebody else's image runs the script of a ``train`` step; ours stages before and collects after.
+"""``foreign: true``: somebody else's image does a step's work; ours stages before and collects after.
 
+It runs the script of a ``train`` step, or compiles for a target of ``quantize`` that only its maker's image compiles.
 The vendor's image needs nothing of ours, in a pod a ``/bin/sh``. It sees one folder: ``work`` (the pipeline's files),
 ``input``, ``output``, ``args.json``, ``about.json``. In a pod an init container of ours fills it, the vendor's
 container runs the script and leaves its exit code there, and a third one checks what was left, uploads it and writes
@@ -19,10 +20,13 @@ from edgewright.errors import ConfigError, SystemFault, UserFault
 from edgewright.spec.profiles import Profile
 from edgewright.steps.contract import StepRequest
 from edgewright.steps.options import options
+from edgewright.targets import known_targets
 
 Json = dict[str, Any]
 SHARED = "/edgewright/shared"
 COLLECT, STAGE = "collect", "stage"
+#: What the image runs where it compiles.
+RUN = "run.sh"
 _INTERPRETERS = {
     ".py": "python3",
     ".r": "Rscript",
@@ -47,9 +51,13 @@ exit $code"""
 
 def refusal(profile: Profile, request: StepRequest) -> str | None:
     """Return what a foreign image cannot do for a request."""
-    if profile.foreign and not (request.step == "train" and request.config.get("script")):
-        return "a foreign image runs the script: of a train step, and nothing else"
-    return None
+    if not profile.foreign or (request.step == "train" and request.config.get("script")):
+        return None
+    names = [name for name, target in known_targets().items() if target.foreign]
+    if request.step == "quantize" and request.config.get("target") in names:
+        return None
+    return ("a foreign image runs the script: of a train step, or compiles for a target of quantize that only such an "
+            f"image compiles ({', '.join(names)})")  # fmt: skip
 
 
 def command(request: StepRequest) -> list[str]:
@@ -59,6 +67,8 @@ def command(request: StepRequest) -> list[str]:
         ConfigError: nobody knows what runs the script.
     """
     config = request.config
+    if request.step == "quantize":
+        return ["sh", f"{SHARED}/work/{RUN}"]
     script = str(config["script"])
     interpreter = list(config.get("interpreter") or ())
     if not interpreter:
@@ -74,9 +84,12 @@ def command(request: StepRequest) -> list[str]:
 
 def environment(request: StepRequest) -> dict[str, str]:
     """Return what the vendor's command finds in its environment."""
+    output = {"EDGEWRIGHT_OUTPUT": f"{SHARED}/output"}
+    if request.step == "quantize":
+        return output
     return {
+        **output,
         "EDGEWRIGHT_INPUT": f"{SHARED}/input",
-        "EDGEWRIGHT_OUTPUT": f"{SHARED}/output",
         "EDGEWRIGHT_ARGS": f"{SHARED}/args.json",
         "EDGEWRIGHT_ABOUT": f"{SHARED}/about.json",
         "EDGEWRIGHT_SEED": str(request.config.get("seed", 0)),

@@ -6,6 +6,7 @@ from typing import Any
 
 from edgewright.spec.faults import Faults, Path
 from edgewright.spec.pipeline import Reference, Task
+from edgewright.spec.steps.target_options import FOREIGN
 
 #: Steps that hand on the dataset of their ``data:`` with its label and parts.
 _PASSING_ON = frozenset({"validate", "transform"})
@@ -21,6 +22,7 @@ def check_combinations(tasks: list[tuple[Path, Task]], faults: Faults) -> None:
     by_id = {task.id: (path, task) for path, task in tasks}
     _check_warm_starts(tasks, faults)
     _check_waits(tasks, by_id, faults)
+    _check_images(tasks, faults)
     for path, task in tasks:
         if task.uses not in _NEEDS_LABEL:
             continue
@@ -54,6 +56,19 @@ def _check_warm_starts(tasks: list[tuple[Path, Task]], faults: Faults) -> None:
                 (*path, "with", "warm_start"),
                 "training goes on from the model that this pipeline publishes, and it publishes none",
                 allowed="add a publish task, or leave warm_start out",
+                code="combination",
+            )
+
+
+def _check_images(tasks: list[tuple[Path, Task]], faults: Faults) -> None:
+    """Note tasks that compile in a vendor's image and name none."""
+    for path, task in tasks:
+        target = task.config.get("target")
+        if task.uses == "quantize" and target in FOREIGN and {task.profile, task.preferred} <= {None, "local"}:
+            faults.add(
+                (*path, "with", "target"),
+                f"{target} is compiled in its maker's image, and this task runs in ours",
+                allowed="profile: NAME, one with foreign: true and that image",
                 code="combination",
             )
 

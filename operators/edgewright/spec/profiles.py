@@ -53,7 +53,10 @@ class Profile(StepConfig):
     ] = None
     foreign: Annotated[
         bool,
-        Field(description="The image is somebody else's, with nothing of ours: it runs the script: of a train step."),
+        Field(
+            description="The image is somebody else's, with nothing of ours: it runs the script: of a train step, or "
+            "compiles for a target of quantize that only it can."
+        ),
     ] = False
     runner: Annotated[
         str | None,

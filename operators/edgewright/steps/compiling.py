@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from edgewright.errors import SystemFault, UserFault
+from edgewright.errors import ConfigError, SystemFault, UserFault
 from edgewright.spec.steps.quantize import QuantizeConfig
+from edgewright.spec.steps.target_options import FILES
 from edgewright.steps.context import StepContext
 from edgewright.steps.models import ModelDocument, feed
 from edgewright.steps.variants import Rows, Variant, measure_onnx, note_scores, note_unverified, sqnr_db
@@ -36,14 +39,9 @@ def make_variant(
     Raises:
         UserFault: the model cannot be compiled for this target.
     """
-    calibration = feed(_calibration(train, config), exported.document)
-    options = {
-        "method": config.method,
-        "per_channel": config.per_channel,
-        "calibration_method": config.calibration.method,
-        **_with_files(config.options, context),
-    }
-    job = Job(exported.data, calibration, options, context.folder("compile"))
+    job = _job(exported, train, config, context)
+    if target.foreign:
+        return _collect_foreign(target, job, exported, rows, context)
     if target.core:
         return _make_core(target, job, exported, rows)
     if target.environment:
@@ -59,6 +57,17 @@ def make_variant(
     return variant, compiled.notes
 
 
+def _job(exported: Variant, train: pd.DataFrame, config: QuantizeConfig, context: StepContext) -> Job:
+    calibration = feed(_calibration(train, config), exported.document)
+    options = {
+        "method": config.method,
+        "per_channel": config.per_channel,
+        "calibration_method": config.calibration.method,
+        **_with_files(config.options, context),
+    }
+    return Job(exported.data, calibration, options, context.folder("compile"))
+
+
 def _calibration(train: pd.DataFrame, config: QuantizeConfig) -> pd.DataFrame:
     """Return calibration rows, evenly spread over the part, whose order may follow time or class."""
     count = min(config.calibration.rows, len(train))
@@ -66,11 +75,9 @@ def _calibration(train: pd.DataFrame, config: QuantizeConfig) -> pd.DataFrame:
 
 
 def _with_files(options: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
-    """Return options where a ``file`` of the pipeline's folder is its full path."""
-    found = dict(options)
-    if isinstance(found.get("file"), str):
-        found["file"] = str(context.path(found["file"]))
-    return found
+    """Return options where a file of the pipeline's folder is its full path."""
+    files = {name: str(context.path(options[name])) for name in FILES if isinstance(options.get(name), str)}
+    return {**options, **files}
 
 
 def _variant(target: Target, exported: ModelDocument, compiled: Compiled, seconds: float) -> Variant:
@@ -103,8 +110,20 @@ def _add_to_verified(variant: Variant, compiled: Compiled) -> None:
 
 
 def _make_core(target: Target, job: Job, exported: Variant, rows: Rows) -> tuple[Variant, tuple[str, ...]]:
-    from edgewright.targets import graph
     from edgewright.targets.isolated import compile_isolated
+
+    parts, core, middle = _cut(job, exported, rows)
+    in_child = target.runtime is not None and target.runtime != "onnxruntime"
+    compiled, proof, seconds = compile_isolated(target, core, middle if in_child else None, timed=not target.source)
+    if target.format == "onnx":
+        _ask_second_runtime(compiled, middle)
+        return _finish_onnx(target, exported, compiled, seconds, parts, rows)
+    return _finish(target, exported, compiled, proof, seconds, parts, rows)
+
+
+def _cut(job: Job, exported: Variant, rows: Rows) -> tuple[Any, Job, dict[str, Any]]:
+    """Return the model's parts, the job of its arithmetic, and the held-out rows as that takes them."""
+    from edgewright.targets import graph
     from edgewright.targets.partition import split
 
     inputs = feed(rows.frame, exported.document)
@@ -112,13 +131,47 @@ def _make_core(target: Target, job: Job, exported: Variant, rows: Rows) -> tuple
     middle = {parts.source: _run(parts.before, inputs, parts.source)}
     calibration = {parts.source: _run(parts.before, job.calibration, parts.source)}
     _check_finite(calibration[parts.source])
-    core = Job(parts.core, calibration, job.options, job.scratch)
-    in_child = target.runtime is not None and target.runtime != "onnxruntime"
-    compiled, proof, seconds = compile_isolated(target, core, middle if in_child else None, timed=not target.source)
-    if target.format == "onnx":
-        _ask_second_runtime(compiled, middle)
-        return _finish_onnx(target, exported, compiled, seconds, parts, rows)
-    return _finish(target, exported, compiled, proof, seconds, parts, rows)
+    return parts, Job(parts.core, calibration, job.options, job.scratch), middle
+
+
+# -- targets that somebody else's image compiles -------------------------------------------------------------------
+
+
+def prepare_foreign(
+    target: Target,
+    exported: Variant,
+    train: pd.DataFrame,
+    rows: Rows,
+    config: QuantizeConfig,
+    context: StepContext,
+    folder: Path,
+) -> None:
+    """Fill the folder that the command in somebody else's image works in.
+
+    Raises:
+        UserFault: the model cannot be compiled for this target.
+    """
+    parts, core, middle = _cut(_job(exported, train, config, context), exported, rows)
+    expected = _run(core.model, middle, parts.result)
+    importlib.import_module(target.module).prepare(core, middle, expected, folder)
+
+
+def _collect_foreign(
+    target: Target, job: Job, exported: Variant, rows: Rows, context: StepContext
+) -> tuple[Variant, tuple[str, ...]]:
+    """Take what somebody else's image has compiled."""
+    from edgewright.steps.foreign import CODE
+
+    if context.request.shared is None:
+        raise ConfigError(
+            f"the target {target.name} is compiled in its maker's image, and this task runs in ours",
+            where="profile",
+            hint="profile: one with foreign: true and that image (docs/targets.md)",
+        )
+    folder = Path(context.request.shared)
+    parts, core, _ = _cut(job, exported, rows)
+    compiled: Compiled = importlib.import_module(target.module).collect(core, int((folder / CODE).read_text()), folder)
+    return _finish(target, exported, compiled, None, 0.0, parts, rows)
 
 
 def _make_whole(target: Target, job: Job, exported: Variant, rows: Rows) -> tuple[Variant, tuple[str, ...]]:

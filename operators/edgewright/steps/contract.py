@@ -86,6 +86,7 @@ class StepRequest(BaseModel):
         cache: ``use`` results of earlier runs, ``refresh`` them, or leave the cache ``off``.
         image: Digest of the container image, where there is one.
         batch: Key of the document in the store that says which batches of events started the run.
+        shared: Folder in which a command in somebody else's image has done its part already.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -103,6 +104,7 @@ class StepRequest(BaseModel):
     cache: Literal["use", "refresh", "off"] = "use"
     image: str | None = None
     batch: str | None = None
+    shared: str | None = None
 
 
 class CacheInfo(BaseModel):

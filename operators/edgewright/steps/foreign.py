@@ -1,7 +1,8 @@
 """``python -m edgewright.steps.foreign stage|collect REQUEST FOLDER``: both ends of a command in somebody else's image.
 
 ``stage`` fills the folder that the command will see. ``collect`` waits until the command has said how it ended, and
-answers the request with what it left: the step runs as ever, only that its program hands over the files.
+answers the request with what it left: the step runs as ever, only that its program hands over the files (``train``),
+or its compiler takes them (``quantize``).
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ _POLL = 0.5
 
 
 def collecting(request: StepRequest, folder: Path) -> StepRequest:
-    """Return the request whose program hands over what the command left in the folder.
+    """Return the request that is answered with what the command left in the folder.
 
     What was run elsewhere is not reused: the image is not ours to digest.
     """
+    if request.step == "quantize":
+        return unpacked(request).model_copy(update={"shared": str(folder), "cache": "off"})
     hand = [sys.executable, "-m", "edgewright.steps.foreign", "hand", str(folder)]
     config = {**request.config, "interpreter": hand, "inputs": {}, "checkpoint": None}
     return unpacked(request).model_copy(update={"config": config, "cache": "off"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import shutil
@@ -10,8 +11,10 @@ from pathlib import Path
 from edgewright.artifacts import ArtifactStore
 from edgewright.artifacts.digest import list_files
 from edgewright.errors import ConfigError
+from edgewright.spec.steps.quantize import QuantizeConfig
 from edgewright.spec.steps.train import TrainConfig
 from edgewright.steps.checkpoints import belongs_to, of_task
+from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepRequest
 from edgewright.steps.data import Dataset
 from edgewright.steps.execute import step_spec, validate_config
@@ -26,7 +29,7 @@ def stage(request: StepRequest, folder: Path, seen: str | None = None) -> None:
     """Fill the folder: ``work``, ``input``, ``output``, ``args.json``, ``about.json``.
 
     Args:
-        request: A ``train`` with a ``script:``.
+        request: A ``train`` with a ``script:``, or a ``quantize`` for a target that such an image compiles.
         folder: Empty, or half filled by a try before.
         seen: Path at which the command will see the folder.
 
@@ -35,13 +38,20 @@ def stage(request: StepRequest, folder: Path, seen: str | None = None) -> None:
     """
     request = unpacked(request)
     config = validate_config(step_spec(request.step), request.config)
-    assert isinstance(config, TrainConfig)
     if request.source is None:
         raise ConfigError("there is no pipeline folder here", hint="give the request a source")
     for name in ("work", "input", "output"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir(parents=True)
-    source = Path(request.source.folder)
+    if isinstance(config, QuantizeConfig):
+        with StepContext(request) as context:
+            importlib.import_module("edgewright.steps.quantize").prepare(config, context, folder / "work")
+        return
+    assert isinstance(config, TrainConfig)
+    _stage_train(config, request, Path(request.source.folder), folder, seen)
+
+
+def _stage_train(config: TrainConfig, request: StepRequest, source: Path, folder: Path, seen: str | None) -> None:
     for name in list_files(source):
         if not any(part.startswith(".") for part in name.split("/")):
             (folder / "work" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ each time and stands in the result's metrics and in the report.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from edgewright.errors import ConfigError, GateResult, UserFault
 from edgewright.spec.gates import check_gates
 from edgewright.spec.steps.quantize import GATE_METRICS, QuantizeConfig
 from edgewright.steps import metrics
-from edgewright.steps.compiling import make_variant
+from edgewright.steps.compiling import make_variant, prepare_foreign
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import Dataset
@@ -43,12 +44,8 @@ def run(config: QuantizeConfig, context: StepContext) -> StepOutput:
         ConfigError: there is no such target, or a gate names what was not measured.
         UserFault: the model has no ONNX form, the export differs from it, or the target cannot help it.
     """
-    target = find_target(config.target)
-    _refuse_unheeded(config, target)
-    source = load_model(context.fetch(config.model))
-    dataset = with_columns(source.document.feature_names, Dataset.open(context.fetch(config.data)), context)
-    rows = Rows(*metrics.held_out(dataset))
-    train = dataset.frame("train")
+    target, source, dataset = _opened(config, context)
+    rows, train = Rows(*metrics.held_out(dataset)), dataset.frame("train")
     exported = _export(source, train, config)
     difference = _check_export(source, exported, rows, config)
     measure_onnx(exported, rows)
@@ -59,6 +56,31 @@ def run(config: QuantizeConfig, context: StepContext) -> StepOutput:
     output = _output(config, context, [exported, variant], measured, gates, rows)
     output.notes = [*notes, *output.notes, *_transform_notes(dataset)]
     return output
+
+
+def prepare(config: QuantizeConfig, context: StepContext, folder: Path) -> None:
+    """Export, and fill the folder in which a command in somebody else's image compiles; ``run`` collects after it.
+
+    Raises:
+        ConfigError: the target is none that such an image compiles.
+        UserFault: as ``run``.
+    """
+    target, source, dataset = _opened(config, context)
+    if not target.foreign:
+        raise ConfigError(f"the target {target.name} is compiled by us, and somebody else's image has nothing of ours",
+                          where="profile", hint="leave the profile out")  # fmt: skip
+    rows, train = Rows(*metrics.held_out(dataset)), dataset.frame("train")
+    exported = _export(source, train, config)
+    _check_export(source, exported, rows, config)
+    prepare_foreign(target, exported, train, rows, config, context, folder)
+
+
+def _opened(config: QuantizeConfig, context: StepContext) -> tuple[Target, LoadedModel, Dataset]:
+    target = find_target(config.target)
+    _refuse_unheeded(config, target)
+    source = load_model(context.fetch(config.model))
+    dataset = Dataset.open(context.fetch(config.data))
+    return target, source, with_columns(source.document.feature_names, dataset, context)
 
 
 def _refuse_unheeded(config: QuantizeConfig, target: Target) -> None:

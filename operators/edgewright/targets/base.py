@@ -48,6 +48,8 @@ class Target:
         programs: Programs that must be on the path, such as ``g++``.
         core: Whether it takes the arithmetic of a model only; what stands before and behind that (imputers, scalers,
             softmax) stays with onnxruntime on the host processor.
+        foreign: Whether somebody else's image compiles it, on a profile with ``foreign: true``; its module then offers
+            ``prepare(job, rows, expected, folder)`` and ``collect(job, code, folder)``, run before and after that.
         source: Whether it makes sources to be built elsewhere, so that bytes and times say nothing about the hardware.
         seconds: Time limit of its child process.
         memory_gib: Memory limit of its child process.
@@ -65,6 +67,7 @@ class Target:
     environment: str | None = None
     programs: tuple[str, ...] = ()
     core: bool = False
+    foreign: bool = False
     source: bool = False
     seconds: float = 1800.0
     memory_gib: float = 8.0
@@ -152,6 +155,18 @@ TARGETS: dict[str, Target] = {
             environment="vitis-ai",
             programs=("g++",),
             core=True,
+        ),
+        Target(
+            "vitis-ai-xmodel",
+            "an .xmodel for the DPU of one board, by AMD's own container",
+            "edgewright.targets.vitis_ai_xmodel",
+            suffix=".xmodel",
+            format="xmodel",
+            options=("calibration",),
+            runtime=None,
+            narrows=True,
+            core=True,
+            foreign=True,
         ),
         Target(
             "hls",

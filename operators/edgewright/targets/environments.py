@@ -24,6 +24,7 @@ from typing import Any
 
 from edgewright.errors import Busy, ConfigError, Unavailable
 from edgewright.installation import find_home
+from edgewright.spec.steps.target_options import FILES
 from edgewright.targets.base import Target, find_target
 
 log = logging.getLogger("edgewright.targets")
@@ -175,6 +176,7 @@ def state(config: Any, context: Any) -> dict[str, Any]:
     if target.environment:
         prepared = prepared_python(target)
         found = {"environment": lock_digest(target), "python": str(prepared) if prepared else None}
-    if isinstance(config.options.get("file"), str):
-        found["file"] = hashlib.sha256(context.path(config.options["file"]).read_bytes()).hexdigest()
+    for name in FILES:
+        if isinstance(config.options.get(name), str):
+            found[name] = hashlib.sha256(context.path(config.options[name]).read_bytes()).hexdigest()
     return found

@@ -30,7 +30,8 @@ log = logging.getLogger("edgewright.targets")
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NUMBER = r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?"
 #: An array's line: a number alone, two in a row, one in brackets, or one with more digits than a version has.
-_DATA = re.compile(rf"^{_NUMBER}[,\s\]]*$|{_NUMBER}[,\s\]]+{_NUMBER}[,\s\]]*|\[\s*{_NUMBER}|\d\.\d{{4,}}|array\(")
+DATA_LINE = rf"^{_NUMBER}[,\s\]]*$|{_NUMBER}[,\s\]]+{_NUMBER}[,\s\]]*|\[\s*{_NUMBER}|\d\.\d{{4,}}|array\("
+_DATA = re.compile(DATA_LINE)
 _LONGEST = 300
 _MOST_LINES = 400
 

@@ -47,6 +47,17 @@ class VitisAiOptions(StepConfig):
     ] = "dpu"
 
 
+class VitisAiXmodelOptions(StepConfig):
+    """Which DPU it is for, and where its compiler is in AMD's image."""
+
+    arch: Annotated[
+        str, Field(pattern=r"\.json$", description="arch.json of your bitstream, a file in the pipeline's folder.")
+    ]
+    conda: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9._-]+$", description="The image's conda environment with vai_q_pytorch.")
+    ] = "vitis-ai-pytorch"
+
+
 class HlsOptions(StepConfig):
     """What the FPGA is, and how the model is spread over it."""
 
@@ -85,6 +96,10 @@ class LiteRtOptions(StepConfig):
     ] = "probabilities"
 
 
+#: Targets of ours that only their maker's image compiles.
+FOREIGN = ("vitis-ai-xmodel",)
+#: Options that name a file of the pipeline's folder.
+FILES = ("file", "arch")
 #: Options of our own targets by name; a target that is not listed here gets what the pipeline says, unchecked.
 OPTIONS: dict[str, type[StepConfig]] = {
     "onnx": NoOptions,
@@ -92,6 +107,7 @@ OPTIONS: dict[str, type[StepConfig]] = {
     "onnx-int8": OnnxInt8Options,
     "openvino": OpenVinoOptions,
     "vitis-ai": VitisAiOptions,
+    "vitis-ai-xmodel": VitisAiXmodelOptions,
     "hls": HlsOptions,
     "tvm-aarch64": TvmOptions,
     "litert": LiteRtOptions,
