@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import time
@@ -90,6 +91,29 @@ def test_a_registered_model_keeps_its_run(workplace):
     plan = gc(workplace, "--keep-runs", "0")
     assert of(plan, "run") == []
     assert of(plan, "artifact") == []
+
+
+def test_a_dataset_goes_when_its_retention_is_over(workplace):
+    pipeline = workplace.pipeline / "pipeline.yaml"
+    pipeline.write_text(pipeline.read_text().replace("label: num,", "label: num, retention: 4w,"))
+    assert "retention: 4w" in pipeline.read_text()
+    workplace.run("--until", "data", "--run-id", "old")
+    make_old(workplace.home, "old")
+    assert of(gc(workplace), "expired dataset") == [], "its last run is young"
+    (result,) = (workplace.home / "store").glob("runs/bracelet/old/data/result.json")
+    then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=29)
+    result.write_text(json.dumps({**json.loads(result.read_text()), "started": then.isoformat()}))
+    make_old(workplace.home, "old")
+    plan = gc(workplace, "--yes")
+    assert (len(of(plan, "expired dataset")), len(of(plan, "cache entry")), of(plan, "run")) == (1, 1, [])
+    assert plan["kept"]["artifact"] == plan["kept"]["cache entry"] == 0
+    gone = workplace.call("data", "show", "bracelet")
+    assert gone.returncode == 1
+    assert "when its retention was over" in gone.stderr
+    again = workplace.run("--until", "data", "--run-id", "new")
+    assert again["tasks"][0]["cached"] is False
+    shown = json.loads(workplace.call("data", "show", "bracelet", "--json").stdout)
+    assert [one["run"] for one in shown["versions"]] == ["new"], "the same rows are the same version"
 
 
 def test_nothing_goes_when_the_registry_does_not_answer(old):

@@ -30,8 +30,9 @@ _ARTIFACT = re.compile(r"^artifacts/[0-9a-f]{2}/([0-9a-f]{64})(?=/)")
 
 Files = dict[str, tuple[int, float]]
 What = Literal[
-    "run", "cache entry", "artifact", "unfinished artifact", "temporary", "batch of events", "copy of an object"
-]
+    "run", "cache entry", "artifact", "unfinished artifact", "temporary", "batch of events", "copy of an object",
+    "expired dataset", "expired report",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class _Planner:
         """Whatever lies beside runs, cache and artifacts and refers to artifacts needs them."""
         for key in self._keys(""):
             if key.endswith(".json") and key.partition("/")[0] not in ("runs", "cache", "artifacts", "locks"):
-                self._needed |= {ref["sha256"] for ref in _references(self._store.read_json(key))}
+                self._needed |= {ref["sha256"] for ref in references_in(self._store.read_json(key))}
 
     def _runs(self) -> None:
         folders: dict[str, dict[str, list[str]]] = {}
@@ -153,7 +154,7 @@ class _Planner:
                 self._run(run, runs[run], number, changed[run])
 
     def _run(self, run: str, keys: list[str], number: int, changed: float) -> None:
-        references = [ref for key in keys if key.endswith(".json") for ref in _references(self._store.read_json(key))]
+        references = [ref for key in keys if key.endswith(".json") for ref in references_in(self._store.read_json(key))]
         digests = {ref["sha256"] for ref in references}
         releases = {str((ref.get("meta") or {}).get("digest")) for ref in references if ref["kind"] == "bundle"}
         if number < self._policy.keep_runs or self._is_young(changed, self._policy.older_than):
@@ -170,7 +171,7 @@ class _Planner:
 
     def _cache(self) -> None:
         for key in self._keys("cache/"):
-            digests = {ref["sha256"] for ref in _references(self._read_entry(key))}
+            digests = {ref["sha256"] for ref in references_in(self._read_entry(key))}
             if self._is_young(self._files[key][1], self._policy.older_than):
                 self._needed |= digests
             elif not digests or not digests <= self._needed:
@@ -211,16 +212,16 @@ class _Planner:
                 self._remove("temporary", folder, keys, "its writer was interrupted")
 
 
-def _references(value: Any) -> Iterator[dict[str, Any]]:
+def references_in(value: Any) -> Iterator[dict[str, Any]]:
     """Yield every artifact reference in a document."""
     if isinstance(value, dict):
         if {"kind", "uri", "sha256"} <= set(value):
             yield value
         for item in value.values():
-            yield from _references(item)
+            yield from references_in(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _references(item)
+            yield from references_in(item)
 
 
 def collect(

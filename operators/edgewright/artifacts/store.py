@@ -186,6 +186,12 @@ class ArtifactStore:
         """Say what may have become of an artifact that is not there."""
         mark = erasures.mark_of(self, digest)
         if mark is None:
+            from edgewright.artifacts.retention import tombstone_of
+
+            over = tombstone_of(self, digest)
+            if over is not None:
+                when, keep = str(over.get("removed"))[:10], over.get("retention")
+                return f"the retention of {over.get('dataset')} ({keep}) was over on {when}: run the task again"
             return "it may have been removed by gc"
         instead = (mark.get("replaced_by") or {}).get("digest")
         text = f"the version without them is {instead}" if instead else "nothing stands in its place"

@@ -35,7 +35,7 @@ def show(name: str, as_json: bool) -> None:
     manifest = version.open().manifest
     if as_json:
         known = [{"digest": one.sha256, "run": one.run_id, "made": one.made, "rows": one.ref.meta.get("rows"),
-                  "erased": one.erased or None}
+                  "erased": one.erased or None, "expired": one.expired or None}
                  for one in others]  # fmt: skip
         print_json({"name": str(version), "run": version.run_id, "made": version.made, "manifest": manifest,
                     "versions": known})  # fmt: skip
@@ -49,8 +49,9 @@ def show(name: str, as_json: bool) -> None:
     head = ("column", "type", "missing", "minimum", "maximum")
     rows = [[c["name"], c["type"], c["missing"], c.get("minimum"), c.get("maximum")] for c in manifest["columns"]]
     click.echo(table(head, rows))
-    versions = [[one.sha256[:12], one.run_id, one.made, one.ref.meta.get("rows"), one.erased] for one in others]
-    click.echo("\n" + table(("version", "run", "made", "rows", "erased"), versions))
+    versions = [[one.sha256[:12], one.run_id, one.made, one.ref.meta.get("rows"), one.erased, one.expired]
+                for one in others]  # fmt: skip
+    click.echo("\n" + table(("version", "run", "made", "rows", "erased", "expired"), versions))
 
 
 @command.command("head", epilog=_NAME)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgewright.artifacts import ArtifactRef, ArtifactStore, erasures
+from edgewright.artifacts.retention import tombstones
 from edgewright.cli.runs import list_task_runs, order
 from edgewright.errors import ConfigError, NotFound
 from edgewright.installation import Installation
@@ -32,6 +33,7 @@ class DatasetVersion:
         made: ISO time.
         store: Where it is.
         erased: Day on which a person's rows were erased from it, and its bytes with them; empty where they were not.
+        expired: Day on which it was removed because its ``retention:`` was over; empty where it was not.
     """
 
     ref: ArtifactRef
@@ -41,6 +43,7 @@ class DatasetVersion:
     made: str
     store: ArtifactStore = field(repr=False, compare=False)
     erased: str = ""
+    expired: str = ""
 
     @property
     def sha256(self) -> str:
@@ -111,7 +114,7 @@ def datasets(pipeline: str, task: str | None = None) -> list[DatasetVersion]:
     """
     store = ArtifactStore(Installation.load().store)
     found: dict[tuple[str, str], DatasetVersion] = {}
-    gone = erasures.marks(store)
+    gone, over = erasures.marks(store), tombstones(store)
     for run, result in order(store, list_task_runs(store, pipeline)):
         if result.get("state") != "success" or (task is not None and run.task_id != task):
             continue
@@ -120,11 +123,18 @@ def datasets(pipeline: str, task: str | None = None) -> list[DatasetVersion]:
             continue
         version = DatasetVersion(
             ArtifactRef.model_validate(ref), run.dag_id, run.run_id, run.task_id, result["started"], store,
-            gone.get(ref["sha256"], {}).get("time", "")[:10],
+            gone.get(ref["sha256"], {}).get("time", "")[:10], _expired(store, over.get(ref["sha256"]), ref["sha256"]),
         )  # fmt: skip
         found.pop((run.task_id, version.sha256), None)
         found[run.task_id, version.sha256] = version
     return list(found.values())
+
+
+def _expired(store: ArtifactStore, tombstone: dict[str, Any] | None, digest: str) -> str:
+    """Return the day on which a version went; empty where it is there, made anew perhaps."""
+    if tombstone is None or store.find(digest, "dataset") is not None:
+        return ""
+    return str(tombstone.get("removed"))[:10]
 
 
 def dataset(name: str) -> DatasetVersion:
@@ -149,7 +159,10 @@ def dataset(name: str) -> DatasetVersion:
             shown = ", ".join(f"@{one.sha256[:12]} (run {one.run_id})" for one in found[-5:])
             raise NotFound(f"no such version: {name}", hint=f"there are: {shown}")
         found = fitting
-    there = [one for one in found if not one.erased]
+    there = [one for one in found if not one.erased and not one.expired]
+    if not there and found[-1].expired:
+        raise NotFound(f"removed on {found[-1].expired}, when its retention was over", where=str(found[-1]),
+                       hint="run the task again for a new version")  # fmt: skip
     if not there:
         raise NotFound(f"erased on {found[-1].erased}: it held a person's rows", where=str(found[-1]),
                        hint=f"edgewright data show {pipeline} lists what there is")  # fmt: skip

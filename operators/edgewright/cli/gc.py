@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import datetime
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from edgewright.artifacts.ages import age_of
 from edgewright.errors import Unavailable
 
 if TYPE_CHECKING:
     from edgewright.artifacts.gc import Report
     from edgewright.installation import Installation
 
-_AGE = re.compile(r"^(\d+)([hdw])$")
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
-
 
 def age(ctx: click.Context, parameter: click.Parameter, value: str) -> datetime.timedelta:
     """Read an age: ``12h``, ``30d`` or ``8w``."""
-    match = _AGE.match(value)
-    if match is None:
-        raise click.BadParameter(f"{value!r} is no age: write 12h, 30d or 8w")
-    return datetime.timedelta(**{_UNITS[match.group(2)]: int(match.group(1))})
+    try:
+        return age_of(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command("gc")
@@ -42,10 +39,11 @@ def command(
     What stays: young runs, the last ones of each pipeline, runs whose model is still registered, everything that these
     refer to, and whatever was written during the last day. Nothing is removed when the registry does not answer. Of
     events only payloads go of batches whose runs ended well and do not stay: none that waits, failed or could not be
-    read.
+    read. A version of a dataset whose retention: is over goes in any case, and leaves a tombstone.
     """
     from edgewright.artifacts import ArtifactStore
     from edgewright.artifacts.gc import Policy, collect, plan
+    from edgewright.artifacts.retention import DatasetRetention
     from edgewright.cli.output import print_json
     from edgewright.installation import Installation
     from edgewright.streams.retention import EventRetention
@@ -56,14 +54,16 @@ def command(
     store = ArtifactStore(root or installation.store)
     # an answer is needed even for showing: what it protects would be shown as removable otherwise
     _demand_all_registries(installation)
-    keep = registered_digests(installation.tracking_uri)
-    report = plan(store, keep, Policy(older_than=older_than, keep_runs=keep_runs))
-    retention = EventRetention(store, older_than, report.runs)
-    events = retention.plan()
-    report.removals += events.removals
+    keep, aliased = registered_digests(installation.tracking_uri)
+    policy = Policy(older_than=older_than, keep_runs=keep_runs)
+    report = plan(store, keep, policy)
+    retention, datasets = EventRetention(store, older_than, report.runs), DatasetRetention(store, policy, aliased)
+    events, expired = retention.plan(), datasets.plan(report)
+    report.removals += [*events.removals, *expired.removals]
     report.kept |= events.kept
+    _count_out(report, expired)
     if yes:
-        report = collect(store, report, confirm=retention.confirm)
+        report = collect(store, report, confirm=lambda one: retention.confirm(one) and datasets.confirm(one))
     if as_json:
         removals = [asdict(removal) for removal in report.removals]
         print_json({"removed": yes, "removals": removals, "bytes": report.size, "kept": report.kept})
@@ -83,8 +83,14 @@ def _demand_all_registries(installation: Installation) -> None:
         )
 
 
-def registered_digests(tracking_uri: str) -> set[str]:
-    """Return the digests of all registered releases.
+def _count_out(report: Report, expired: Report) -> None:
+    """Take what goes by its retention out of the count of what stays."""
+    report.kept["artifact"] -= len(expired.of("expired dataset")) + len(expired.of("expired report"))
+    report.kept["cache entry"] -= len(expired.of("cache entry"))
+
+
+def registered_digests(tracking_uri: str) -> tuple[set[str], set[str]]:
+    """Return the digests of all registered releases, and of those that an alias points to.
 
     Raises:
         Unavailable: the registry does not answer, so nobody knows what it needs.
@@ -92,7 +98,8 @@ def registered_digests(tracking_uri: str) -> set[str]:
     from edgewright.registry import Registry
 
     registry = Registry(tracking_uri)
-    return {version.digest for model in registry.models() for version in registry.versions(model.name)} - {""}
+    found = [version for model in registry.models() for version in registry.versions(model.name) if version.digest]
+    return {version.digest for version in found}, {version.digest for version in found if version.aliases}
 
 
 def report_text(report: Report, *, removed: bool) -> str:

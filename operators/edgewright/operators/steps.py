@@ -48,6 +48,7 @@ class IngestOperator(StepOperator):
         minimum: Fewer rows than this skip the run: ``{"rows": 100, "per_class": 10}``.
         max_bad_rows: Share of unreadable rows that is still let through (they are counted).
         personal: Columns that identify people, by name: ``token``, ``drop`` or ``{"mask": ["email"]}``.
+        retention: How long versions stay: ``"90d"``, or ``{"after": "90d", "champions": "keep"}``.
         connection: Airflow connection with the credentials of the source.
     """
 
@@ -78,6 +79,7 @@ class IngestOperator(StepOperator):
         minimum: Any = UNSET,
         max_bad_rows: Any = UNSET,
         personal: Any = UNSET,
+        retention: Any = UNSET,
         connection: Any = UNSET,
         config: Any = None,
         **kwargs: Any,
@@ -105,6 +107,7 @@ class IngestOperator(StepOperator):
             minimum=minimum,
             max_bad_rows=max_bad_rows,
             personal=personal,
+            retention=retention,
             connection=connection,
         )
         super().__init__(config={**(config or {}), **given}, **kwargs)
@@ -129,6 +132,7 @@ class ValidateOperator(StepOperator):
         max_rejected: Largest share of rejected rows that still passes.
         min_class_share: Smallest share that a value of the label may have.
         leakage: Refuse rows that occur in two parts.
+        retention: How long versions stay: ``"90d"``, or ``{"after": "90d", "champions": "keep"}``.
     """
 
     step: ClassVar[str] = "validate"
@@ -142,6 +146,7 @@ class ValidateOperator(StepOperator):
         max_rejected: Any = UNSET,
         min_class_share: Any = UNSET,
         leakage: Any = UNSET,
+        retention: Any = UNSET,
         config: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -152,6 +157,7 @@ class ValidateOperator(StepOperator):
             max_rejected=max_rejected,
             min_class_share=min_class_share,
             leakage=leakage,
+            retention=retention,
         )
         super().__init__(config={**(config or {}), **given}, **kwargs)
 
@@ -166,6 +172,7 @@ class TransformOperator(StepOperator):
         sql: A SELECT over ``data`` and ``train`` instead, by DuckDB.
         args: Keyword arguments of the functions, parameters of the query.
         frame: What the function gets: a pandas DataFrame of a whole part, or Arrow batches.
+        retention: How long versions stay: ``"90d"``, or ``{"after": "90d", "champions": "keep"}``.
     """
 
     step: ClassVar[str] = "transform"
@@ -179,6 +186,7 @@ class TransformOperator(StepOperator):
         sql: Any = UNSET,
         args: Any = UNSET,
         frame: Any = UNSET,
+        retention: Any = UNSET,
         config: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -189,6 +197,7 @@ class TransformOperator(StepOperator):
             sql=sql,
             args=args,
             frame=frame,
+            retention=retention,
         )
         super().__init__(config={**(config or {}), **given}, **kwargs)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from edgewright.artifacts.ages import AGE_PATTERN
 from edgewright.artifacts.refs import ArtifactRef
 from edgewright.spec.arguments import STEP_ARGUMENTS, TASK_ARGUMENTS
 from edgewright.spec.faults import Faults, Path, listing, near
@@ -44,6 +45,7 @@ _PATTERNS = {
     steps_base.ENTRY_PATTERN: "must be FILE.py:NAME",
     publish.NAME_PATTERN: "must be letters, digits, ., _ and -, at most 128, the first one a letter or digit",
     score.REGISTERED: "is not how a registered model is named",
+    AGE_PATTERN: "is no age: write 12h, 90d or 8w",
 }
 #: Stands for what another task will have made.
 _ARTIFACT = ArtifactRef(kind="dataset", uri="", sha256="0" * 64)
@@ -190,6 +192,8 @@ def _document_path(config: Any, loc: tuple[int | str, ...]) -> Path:
     for part in loc:
         if _has(value, part):
             value = value[part]
+        elif part == steps_base.MAPPING and isinstance(value, dict):
+            continue
         else:
             if isinstance(value, dict) and part == loc[-1]:
                 place.append(part)

@@ -79,6 +79,9 @@ def _collect(place: str, value: Any, found: dict[str, ArtifactRef]) -> None:
             _collect(f"{place}.{index}", item, found)
 
 
+#: Tag of a field's long form, where a text or a mapping may stand: no part of the document.
+MAPPING = "mapping"
+
 #: Stands among the kinds of artifact that a field takes where it takes a text as well.
 TEXT = "text"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from edgewright.artifacts.refs import ArtifactRef
 from edgewright.spec.steps.base import Accepts, Fraction, Start, StepConfig
+from edgewright.spec.steps.retention import RetentionField
 from edgewright.spec.steps.row_sources import (
     SQL_SCHEMES,
     CassandraRows,
@@ -114,6 +115,8 @@ Treatment = Annotated[
 class IngestConfig(StepConfig):
     """Reads tabular data as a stream and writes them as Parquet with a manifest."""
 
+    ASIDE: ClassVar[frozenset[str]] = frozenset({"retention"})
+
     source: SourceOrBatch
     sql: Annotated[
         SqlRows | None, Field(description="Of a database: which rows. Passwords come from a connection.")
@@ -172,6 +175,7 @@ class IngestConfig(StepConfig):
             examples=[{"patient_id": "token", "remarks": {"mask": ["email"]}}],
         ),
     ] = {}
+    retention: RetentionField = None
     connection: Annotated[
         str | None, Field(description="Airflow connection of the source. Of kafka://TOPIC: kafka_default.")
     ] = None
@@ -188,6 +192,7 @@ class IngestConfig(StepConfig):
         self._check_rows()
         self._check_kafka()
         self._check_waited()
+        self._check_retention()
         if self.columns is not None:
             if not self.columns or len(set(self.columns)) < len(self.columns):
                 raise ValueError("columns must name at least one column, and each only once")
@@ -240,6 +245,15 @@ class IngestConfig(StepConfig):
             given = sorted(of_files & self.model_fields_set)
             if given and self.holdout is None and self.on_event == "ignore":
                 raise ValueError(f"{', '.join(given)}: for files, and the source gives rows")
+
+    def _check_retention(self) -> None:
+        """Refuse to promise an end for rows that every later version has again."""
+        if self.retention is None:
+            return
+        if self.on_event == "append":
+            raise ValueError("retention cannot hold with on_event: append, which keeps every batch for later versions")
+        if self.sql is not None and self.sql.watermark:
+            raise ValueError("retention cannot hold with sql.watermark, which keeps every row for later versions")
 
     def _check_waited(self) -> None:
         """Refuse what does not go with a batch that a task has waited for."""

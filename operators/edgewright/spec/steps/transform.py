@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from edgewright.spec.steps.base import Dataset, EntryPoint, StepConfig
+from edgewright.spec.steps.retention import RetentionField
 
 
 class TransformConfig(StepConfig):
@@ -17,6 +18,8 @@ class TransformConfig(StepConfig):
     kept as an artifact. A ``fit`` that returns a scikit-learn transformer needs no ``entry``: its ``transform`` is
     applied here, and the exported model contains it, so that the service applies it too.
     """
+
+    ASIDE: ClassVar[frozenset[str]] = frozenset({"retention"})
 
     data: Dataset
     entry: EntryPoint | None = None
@@ -34,6 +37,7 @@ class TransformConfig(StepConfig):
         Literal["pandas", "arrow"],
         Field(description="What the function gets: a pandas DataFrame of a whole part, or Arrow batches."),
     ] = "pandas"
+    retention: RetentionField = None
 
     @model_validator(mode="after")
     def _something_to_do(self) -> TransformConfig:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from edgewright.spec.steps.base import Dataset, EntryPoint, Fraction, StepConfig
 from edgewright.spec.steps.ingest import ColumnType
+from edgewright.spec.steps.retention import RetentionField
 
 
 class ColumnRule(StepConfig):
@@ -26,6 +27,8 @@ class ColumnRule(StepConfig):
 class ValidateConfig(StepConfig):
     """Checks every part of a dataset, by a pandera schema of yours, by ranges here, or both."""
 
+    ASIDE: ClassVar[frozenset[str]] = frozenset({"retention"})
+
     data: Dataset
     schema_: Annotated[
         EntryPoint | None, Field(alias="schema", description="pandera schema, such as schema.py:Bracelet.")
@@ -34,3 +37,4 @@ class ValidateConfig(StepConfig):
     max_rejected: Annotated[Fraction, Field(description="Largest share of rejected rows that still passes.")] = 0.0
     min_class_share: Annotated[Fraction, Field(description="Smallest share that a value of the label may have.")] = 0.0
     leakage: Annotated[bool, Field(description="Refuse rows that occur in two parts.")] = True
+    retention: RetentionField = None
