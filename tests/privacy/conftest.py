@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.buckets import s3_endpoint, s3_store
 from support.people import INGEST, KEY, MODEL, PEOPLE, RunStep
 
 from edgewright.artifacts import ArtifactStore
 from edgewright.steps.contract import Identity, Source, StepRequest, StepResult
 from edgewright.steps.execute import execute
+
+__all__ = ["s3_endpoint", "s3_store"]
 
 
 @pytest.fixture

@@ -92,5 +92,7 @@ def _section(title: str, findings: list[Finding]) -> list[str]:
     return [title, *lines]
 
 
-_UNITS = {"dataset": "row", "artifact": "place", "increment": "row", "cassandra": "row", "kafka": "message",
-          "document": "place", "model": "file", "predictions": "run"}  # fmt: skip
+_UNITS = {
+    "dataset": "row", "artifact": "place", "increment": "row", "cassandra": "row", "kafka": "message",
+    "document": "place", "model": "file", "predictions": "row", "events": "message", "unsearched": "run",
+}  # fmt: skip

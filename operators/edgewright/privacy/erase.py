@@ -11,9 +11,11 @@ from edgewright.artifacts.locks import Lease
 from edgewright.errors import ConfigError
 from edgewright.privacy import remains
 from edgewright.privacy.artifacts import ArtifactErasure
+from edgewright.privacy.batches import BatchErasure
 from edgewright.privacy.findings import Erasure
 from edgewright.privacy.journal import Journal
 from edgewright.privacy.matcher import Matcher
+from edgewright.privacy.predictions import PredictionErasure
 from edgewright.streams.addresses import CassandraAddress, KafkaAddress
 from edgewright.streams.pseudonyms import KEY_FILE_VARIABLE, KEY_VARIABLE, Pseudonyms, is_pseudonym
 
@@ -54,12 +56,13 @@ def erase(
         if not dry_run:
             report.requested = erasures.remember(store, subject, _now())
         gone = ArtifactErasure(store, report, say).run()
-        _erase_tables(store, tables, report, say)
         matcher = Matcher(subject, remains.personal_fields(store), pseudonyms)
+        BatchErasure(store, report, matcher, say).run()
+        PredictionErasure(store, report, matcher, say).run()
+        _erase_tables(store, tables, report, say)
         _erase_topics(store, topics, report, matcher, say)
         remains.add_models(store, gone, report)
-        remains.add_predictions(store, report)
-        remains.add_documents(store, report, matcher)
+        remains.add_documents(store, report)
         report.finished = _now()
         if not dry_run:
             store.write_json(f"{erasures.ROOT}/reports/{subject}.json", report.as_dict())

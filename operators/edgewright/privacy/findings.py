@@ -8,9 +8,11 @@ from typing import Any, Literal
 #: What nobody looks at here; whoever answers a person has to.
 NOT_SEARCHED = (
     "the sources themselves", "snapshots of pipelines' folders", "tables and topics that were not named",
-    "packed files", "copies of artifacts on other machines", "backups",
+    "packed files of artifacts", "copies of artifacts on other machines", "backups",
 )  # fmt: skip
-What = Literal["dataset", "artifact", "increment", "cassandra", "kafka", "document", "model", "predictions"]
+What = Literal[
+    "dataset", "artifact", "increment", "events", "cassandra", "kafka", "document", "model", "predictions", "unsearched"
+]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What an erasure cannot take back: models that learnt from the rows, predictions elsewhere, and documents."""
+"""What an erasure cannot take back: models that learnt from the rows, and documents."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 from edgewright.artifacts import ArtifactStore
 from edgewright.artifacts.erasures import ROOT
 from edgewright.privacy.findings import Erasure, Finding
-from edgewright.privacy.matcher import Matcher
 from edgewright.privacy.search import holds, results
 
-_EVENTS = "a batch of events: later runs leave these rows out, and edgewright gc removes it when its run is old"
-_SEARCHED_ALREADY = (f"{ROOT}/", "artifacts/", "increments/", "locks/", "cache/")
+_SEARCHED_ALREADY = (f"{ROOT}/", "artifacts/", "increments/", "locks/", "cache/", "scores/")
 
 
 def add_models(store: ArtifactStore, gone: set[str], report: Erasure) -> None:
@@ -42,31 +40,20 @@ def _model(folder: str, result: dict[str, Any], ref: dict[str, Any]) -> Finding:
     return Finding("model", f"{ref['kind']} {ref['sha256']}{registered}", 1, why, details)
 
 
-def add_predictions(store: ArtifactStore, report: Erasure) -> None:
-    """List where batch scoring wrote: its files carry the rows' own ids, and lie outside of the store."""
-    places: dict[str, int] = {}
-    for _, result in results(store):
-        place = result["tags"].get("predictions") if result["step"] == "score" else None
-        if place:
-            places[place] = places.get(place, 0) + 1
-    for place, runs in sorted(places.items()):
-        why = "not searched: predictions and _rejected/ belong to whoever asked for them"
-        report.kept.append(Finding("predictions", place, runs, why))
-
-
-def add_documents(store: ArtifactStore, report: Erasure, matcher: Matcher) -> None:
-    """List documents of the store in which the person stands: batches of events, params of runs."""
-    keys = [key for key in store.list_keys("") if not key.startswith(_SEARCHED_ALREADY)]
+def add_documents(store: ArtifactStore, report: Erasure) -> None:
+    """List documents of the store in which the person stands: params of runs, for example."""
+    keys = [key for key in store.list_keys("") if not key.startswith(_SEARCHED_ALREADY) and not _is_payload(key)]
     report.searched["documents"] = len(keys)
     for key in keys:
-        if key.startswith("events/") and key.endswith(".jsonl"):
-            with store.open(key) as file:
-                messages = sum(matcher.is_value(line) for line in file)
-            if messages:
-                report.kept.append(Finding("document", key, messages, _EVENTS))
-        elif holds(store, key, report.subject):
+        if holds(store, key, report.subject):
             why = "a document of a run, which edgewright gc removes with the run"
             report.kept.append(Finding("document", key, 1, why))
+
+
+def _is_payload(key: str) -> bool:
+    """Whether a file is looked at with the batches of events."""
+    parts = key.split("/")
+    return parts[0] == "events" and len(parts) > 4 and parts[3] in ("data", "dead", "objects")
 
 
 def personal_fields(store: ArtifactStore) -> set[str]:

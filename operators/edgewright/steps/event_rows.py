@@ -14,7 +14,7 @@ from edgewright.errors import DamagedArtifact, DataError
 from edgewright.spec.steps.ingest import KAFKA, IngestConfig
 from edgewright.steps.connections import connection_of, kafka_settings
 from edgewright.steps.context import StepContext
-from edgewright.streams.batches import Batch, BatchLog, open_data
+from edgewright.streams.batches import Batch, BatchLog, current, open_data
 from edgewright.streams.pulls import settle_pulls, take_new
 from edgewright.streams.takes import Take, batches_of, put_back, take
 
@@ -53,7 +53,7 @@ class Events:
         if config.since_last_run:
             return cls(own=_pull(config, context), pulled=True)
         if config.waited is not None:
-            return cls(own=[read_batch(context.fetch(config.waited))], waited=True)
+            return cls(own=[current(context.store, read_batch(context.fetch(config.waited)))], waited=True)
         if config.on_event == "ignore" or (config.on_event == "replace" and request.batch is None):
             return cls()
         found: Take = take(

@@ -103,6 +103,22 @@ class Place:
         scheme = self.address.partition("://")[0]
         return [Place(f"{scheme}://{name}", self.connection, self.base) for name in found]
 
+    def below(self) -> list[Place]:
+        """Return all files below this folder, sorted; temporary ones are left out.
+
+        Raises:
+            DataError: there is no such folder.
+        """
+        with faults(self.address):
+            system, path = self._system()
+            system.invalidate_cache()
+            found = sorted(system.find(path))
+            if not found and not system.exists(path):
+                raise DataError("no such folder", where=shown(self.address))
+        cut = len(path.rstrip("/")) + 1
+        names = [str(name)[cut:] for name in found]
+        return [self.child(name) for name in names if "/.tmp-" not in f"/{name}"]
+
     def identity(self) -> dict[str, Any]:
         """Return what tells this version of the file from others: its size, and what its place can tell.
 
