@@ -42,6 +42,8 @@ def make_variant(
     job = _job(exported, train, config, context)
     if target.foreign:
         return _collect_foreign(target, job, exported, rows, context)
+    if target.gpu:
+        return _make_gpu(target, job, exported, rows)
     if target.core:
         return _make_core(target, job, exported, rows)
     if target.environment:
@@ -132,6 +134,37 @@ def _cut(job: Job, exported: Variant, rows: Rows) -> tuple[Any, Job, dict[str, A
     calibration = {parts.source: _run(parts.before, job.calibration, parts.source)}
     _check_finite(calibration[parts.source])
     return parts, Job(parts.core, calibration, job.options, job.scratch), middle
+
+
+def _make_gpu(target: Target, job: Job, exported: Variant, rows: Rows) -> tuple[Variant, tuple[str, ...]]:
+    """Make the portable INT8 model; have the GPU of this machine, where there is one, compile it."""
+    from edgewright.steps import compiling_gpu
+    from edgewright.targets import graph
+    from edgewright.targets.isolated import compile_isolated
+    from edgewright.targets.partition import join
+
+    parts, core, middle = _cut(job, exported, rows)
+    portable = compiling_gpu.portable_core(core)
+    whole = join(parts, graph.parse(portable.data))
+    details = {name: portable.details[name] for name in ("integer_nodes", "calibration_rows", "nodes", "opsets")}
+    files = {compiling_gpu.PORTABLE: portable.data}
+    plain = _variant(target, exported.document, Compiled(whole, details=details, files=files), 0.0)
+    plain.document = plain.document.model_copy(update={"file": "model.onnx"})
+    checks: dict[str, Any] = {"portable": compiling_gpu.measure_portable(plain, exported, rows)}
+    if reason := compiling_gpu.missing_gpu(target):
+        note_unverified(plain, reason)
+        plain.document.verified["checks"] = checks
+        return plain, (f"{target.name}: {reason} by onnxruntime",)
+    compiled, proof, seconds = compile_isolated(target, replace(core, model=portable.data), middle)
+    assert proof is not None
+    answered = _run(portable.data, middle, parts.result)
+    checks["engine_and_portable"] = compiling_gpu.agreed(np.asarray(proof.scores).reshape(answered.shape), answered)
+    built = replace(
+        compiled,
+        details={**details, **compiled.details, "checks": checks},
+        files={**compiled.files, **files, "model.onnx": whole},
+    )
+    return _finish(target, exported, built, proof, seconds, parts, rows)
 
 
 # -- targets that somebody else's image compiles -------------------------------------------------------------------

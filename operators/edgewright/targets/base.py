@@ -50,6 +50,7 @@ class Target:
             softmax) stays with onnxruntime on the host processor.
         foreign: Whether somebody else's image compiles it, on a profile with ``foreign: true``; its module then offers
             ``prepare(job, rows, expected, folder)`` and ``collect(job, code, folder)``, run before and after that.
+        gpu: Whether a GPU of this machine compiles and runs it, from the portable graph of ``steps/compiling_gpu.py``.
         source: Whether it makes sources to be built elsewhere, so that bytes and times say nothing about the hardware.
         seconds: Time limit of its child process.
         memory_gib: Memory limit of its child process.
@@ -68,6 +69,7 @@ class Target:
     programs: tuple[str, ...] = ()
     core: bool = False
     foreign: bool = False
+    gpu: bool = False
     source: bool = False
     seconds: float = 1800.0
     memory_gib: float = 8.0
@@ -180,6 +182,20 @@ TARGETS: dict[str, Target] = {
             programs=("g++",),
             core=True,
             source=True,
+        ),
+        Target(
+            "tensorrt",
+            "a TensorRT engine for the GPU at hand, with the portable INT8 ONNX beside it",
+            "edgewright.targets.tensorrt",
+            suffix=".engine",
+            format="tensorrt",
+            options=("calibration",),
+            runtime="TensorRT",
+            narrows=True,
+            environment="tensorrt",
+            core=True,
+            gpu=True,
+            memory_gib=64.0,
         ),
         Target(
             "tvm-aarch64",

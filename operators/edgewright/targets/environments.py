@@ -26,6 +26,7 @@ from edgewright.errors import Busy, ConfigError, Unavailable
 from edgewright.installation import find_home
 from edgewright.spec.steps.target_options import FILES
 from edgewright.targets.base import Target, find_target
+from edgewright.targets.gpus import nvidia_gpus
 
 log = logging.getLogger("edgewright.targets")
 
@@ -176,6 +177,8 @@ def state(config: Any, context: Any) -> dict[str, Any]:
     if target.environment:
         prepared = prepared_python(target)
         found = {"environment": lock_digest(target), "python": str(prepared) if prepared else None}
+    if target.gpu:
+        found["gpus"] = nvidia_gpus()
     for name in FILES:
         if isinstance(config.options.get(name), str):
             found[name] = hashlib.sha256(context.path(config.options[name]).read_bytes()).hexdigest()

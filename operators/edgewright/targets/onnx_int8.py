@@ -107,8 +107,15 @@ def _static(job: Job, source: Path, target: Path, exclude: list[str]) -> None:
         activation_type=_TYPES[str(job.options.get("activation", "int8"))],
         weight_type=QuantType.QInt8,
         nodes_to_exclude=exclude,
-        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True} if job.options.get("symmetric") else None,
+        extra_options=_extra(job.options),
     )
+
+
+def _extra(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    extra = {"ActivationSymmetric": True, "WeightSymmetric": True} if options.get("symmetric") else {}
+    if options.get("float_bias"):
+        extra["QuantizeBias"] = False
+    return extra or None
 
 
 def _check_rows(job: Job) -> None:

@@ -78,6 +78,12 @@ class HlsOptions(StepConfig):
     io: Annotated[Literal["parallel", "stream"], Field(description="stream for convolutions.")] = "parallel"
 
 
+class TensorRtOptions(StepConfig):
+    """What the engine must take."""
+
+    batch: Annotated[int, Field(ge=1, le=4096, description="Most rows in one call.")] = 256
+
+
 class TvmOptions(StepConfig):
     """What the ARM processor has."""
 
@@ -109,6 +115,7 @@ OPTIONS: dict[str, type[StepConfig]] = {
     "vitis-ai": VitisAiOptions,
     "vitis-ai-xmodel": VitisAiXmodelOptions,
     "hls": HlsOptions,
+    "tensorrt": TensorRtOptions,
     "tvm-aarch64": TvmOptions,
     "litert": LiteRtOptions,
 }
