@@ -185,7 +185,7 @@ def test_the_trigger_hears_of_the_end_of_its_pod(kube: KubeApi, request_: StepRe
 
     async def wait() -> Any:
         event = asyncio.ensure_future(anext(trigger.run()))
-        while trigger._listening is None:
+        while trigger._heard is None or not trigger._heard[0].is_open:
             await asyncio.sleep(0.05)
         kube.pods[pod_name(request_)].process.kill()
         return (await event).payload

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -152,6 +153,13 @@ class KubeApi:
         return pod is not None
 
 
+def _field_fits(pod: dict[str, Any], name: str, value: str) -> bool:
+    place = pod
+    for part in name.split("."):
+        place = place[part]
+    return str(place) != value[1:] if value.startswith("!") else str(place) == value
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     kube: KubeApi
@@ -208,39 +216,41 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, {"major": "1", "minor": "34", "gitVersion": "v1.34.0", **known})
         elif re.match(r"^/api/v1/(namespaces/[^/]+/)?pods$", url.path):
             if "watch" in parse_qs(url.query):
-                query = parse_qs(url.query)
-                name = query["fieldSelector"][0].removeprefix("metadata.name=")
-                self._watch(name, float(query["timeoutSeconds"][0]))
+                self._watch(parse_qs(url.query))
                 return
-            wanted = dict(one.split("=") for one in parse_qs(url.query).get("labelSelector", [""])[0].split(",") if one)
-            shown = [pod.shown() for pod in self.kube.pods.values()]
-            items = [one for one in shown if wanted.items() <= one["metadata"].get("labels", {}).items()]
+            items = self._selected(parse_qs(url.query))
             self._send(
                 200, {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}
             )
         else:
             self._send(200, {"kind": "List", "metadata": {"resourceVersion": "1"}, "items": []})
 
-    def _watch(self, name: str, seconds: float) -> None:
-        """Send a pod, and once more when it has changed or is gone."""
-        deadline = time.monotonic() + seconds
+    def _selected(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
+        """Return the pods that a query's selectors of labels and fields choose."""
+        labels = dict(one.split("=") for one in query.get("labelSelector", [""])[0].split(",") if one)
+        fields = [one.replace("!=", "=!").split("=") for one in query.get("fieldSelector", [""])[0].split(",") if one]
+        shown = [pod.shown() for pod in list(self.kube.pods.values())]
+        return [one for one in shown if labels.items() <= one["metadata"].get("labels", {}).items()
+                and all(_field_fits(one, name, value) for name, value in fields)]  # fmt: skip
+
+    def _watch(self, query: dict[str, list[str]]) -> None:
+        """Send the chosen pods, and each once more when it has changed, is gone or is not chosen any more."""
+        deadline = time.monotonic() + float(query["timeoutSeconds"][0])
         self.send_response(200)
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        kind, shown = "ADDED", None
-        while (pod := self.kube.pods.get(name)) is not None:
-            now = pod.shown()
-            if now != shown:
-                self.wfile.write(json.dumps({"type": kind, "object": now}).encode() + b"\n")
-                self.wfile.flush()
-            kind, shown = "MODIFIED", now
-            if now["status"]["phase"] in ("Succeeded", "Failed"):
-                return
-            if time.monotonic() > deadline:
-                return
+        known: dict[str, dict[str, Any]] = {}
+        while time.monotonic() < deadline and not select.select([self.connection], [], [], 0)[0]:
+            now = {one["metadata"]["name"]: one for one in self._selected(query)}
+            events = [("MODIFIED" if name in known else "ADDED", one) for name, one in now.items()
+                      if known.get(name) != one]  # fmt: skip
+            events += [("DELETED", one) for name, one in known.items() if name not in now]
+            for kind, one in events:
+                self.wfile.write(json.dumps({"type": kind, "object": one}).encode() + b"\n")
+            self.wfile.flush()
+            known = now
             time.sleep(0.05)
-        self.wfile.write(json.dumps({"type": "DELETED", "object": shown}).encode() + b"\n")
 
     def _log(self, pod: Pod, *, follow: bool) -> None:
         while follow and pod.process is not None and pod.process.poll() is None:

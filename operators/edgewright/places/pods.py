@@ -25,6 +25,8 @@ CONTAINER = "step"
 REQUEST = "edgewright.dev/request"
 #: Label that says who waits for a pod.
 BY = "edgewright.dev/by"
+#: Labels that all pods of steps have.
+SELECTOR = "app.kubernetes.io/managed-by=edgewright,app.kubernetes.io/component=step"
 BY_AIRFLOW, BY_HAND = "airflow", "hand"
 #: Most bytes of a request: an annotation's limit (256 KiB for all of them), with room for others.
 REQUEST_LIMIT = 200 << 10
@@ -92,8 +94,7 @@ def build_pod(profile: Profile, request: StepRequest, by: str = BY_AIRFLOW) -> J
     metadata["annotations"] = {**metadata.get("annotations", {}), REQUEST: text}
     metadata["labels"] = {
         **metadata.get("labels", {}),
-        "app.kubernetes.io/managed-by": "edgewright",
-        "app.kubernetes.io/component": "step",
+        **dict(one.split("=") for one in SELECTOR.split(",")),
         "edgewright.dev/pipeline": label(identity.dag_id),
         "edgewright.dev/task": label(identity.task_id),
         "edgewright.dev/run": label(identity.run_id),

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgewright.places.cluster import Cluster
-from edgewright.places.pods import BY, BY_HAND, REQUEST
+from edgewright.places.pods import BY, BY_HAND, REQUEST, SELECTOR
 from edgewright.steps.contract import Identity
 
 #: Where a pod is only for a moment anyway: it was made just now, or is about to go.
 GRACE = datetime.timedelta(minutes=2)
-_SELECTOR = "app.kubernetes.io/managed-by=edgewright,app.kubernetes.io/component=step"
 #: States of a task instance in which it needs its pod, or will look for it.
 _WANTED = frozenset({None, "scheduled", "queued", "running", "deferred", "restarting", "up_for_retry",
                      "up_for_reschedule"})  # fmt: skip
@@ -75,7 +74,7 @@ def step_pods(cluster: Cluster, namespace: str | None) -> list[StepPod]:
     Raises:
         Unavailable: they cannot be listed.
     """
-    found = [_read(document) for document in cluster.pods(_SELECTOR, namespace)]
+    found = [_read(document) for document in cluster.pods(SELECTOR, namespace)]
     return sorted((pod for pod in found if pod), key=lambda pod: (pod.namespace, pod.name))
 
 
