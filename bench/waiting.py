@@ -1,8 +1,9 @@
 """What a triggerer needs for pods that run for long: ours beside KubernetesPodOperator's own trigger.
 
 Each way in a process of its own, as in a triggerer: so many triggers, made by the operators themselves, in one event
-loop. All wait for one and the same pod (the node of ``make cluster`` takes 110), which sleeps. Reported: memory before
-and with them, processor time, and requests to the API server. Run it on that cluster:
+loop. Each waits for a pod of its own. These are real objects of the API server, but no node runs them (that of
+``make cluster`` takes 110): nothing schedules them, and they are told to be running. Reported: memory before and with
+them, processor time, and requests to the API server. Run it on that cluster:
 nsenter --net=/run/netns/edgewright-cluster env KUBECONFIG=... python bench/waiting.py [--pods 200] [--seconds 60]
 """
 
@@ -24,11 +25,20 @@ from typing import Any
 import dispatch
 import psutil
 
+from edgewright.places.pods import SELECTOR
+
+#: Labels as the pods of steps have them; plain pods do not mind.
+LABELS = dict(one.split("=") for one in SELECTOR.split(","))
 POD: Any = {
-    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "sleeper"},
-    "spec": {"restartPolicy": "Never", "containers": [{
-        "name": "step", "image": "localhost/vendor:1", "imagePullPolicy": "Never",
-        "command": ["sh", "-c", "echo epoch 1; sleep 3600"]}]},
+    "apiVersion": "v1", "kind": "Pod", "metadata": {"labels": LABELS},
+    "spec": {"restartPolicy": "Never", "schedulerName": "nobody", "containers": [{
+        "name": "step", "image": "localhost/vendor:1", "command": ["sleep", "3600"]}]},
+}  # fmt: skip
+RUNNING: Any = {
+    "phase": "Running",
+    "containerStatuses": [{
+        "name": "step", "ready": True, "restartCount": 0, "image": "localhost/vendor:1", "imageID": "", "started": True,
+        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}],
 }  # fmt: skip
 
 
@@ -46,14 +56,17 @@ def main() -> None:
 
     config.load_kube_config(os.environ["KUBECONFIG"])
     api = client.CoreV1Api()
-    api.create_namespaced_pod("default", POD)
+    names = [f"sleeper-{number}" for number in range(options.pods)]
     try:
-        while api.read_namespaced_pod("sleeper", "default").status.phase != "Running":
-            time.sleep(0.5)
+        for name in names:
+            api.create_namespaced_pod("default", {**POD, "metadata": {"name": name, "labels": LABELS}})
+            api.patch_namespaced_pod_status(name, "default", {"status": RUNNING})
         for way in dispatch.RUNS:
             subprocess.run([sys.executable, *sys.argv, "--way", way], check=True)
     finally:
-        api.delete_namespaced_pod("sleeper", "default", grace_period_seconds=0)
+        for name in names:
+            with contextlib.suppress(client.ApiException):
+                api.delete_namespaced_pod(name, "default", grace_period_seconds=0)
 
 
 def trigger_of(way: str) -> tuple[type[Any], dict[str, Any]]:
@@ -78,7 +91,7 @@ def trigger_of(way: str) -> tuple[type[Any], dict[str, Any]]:
             dispatch.RUNS[way](folder, deferred=True)
     (trigger,) = found
     _delete(trigger.pod_name)
-    return type(trigger), {**trigger.serialize()[1], "pod_name": "sleeper", "base_container_name": "step"}
+    return type(trigger), {**trigger.serialize()[1], "pod_namespace": "default", "base_container_name": "step"}
 
 
 def _delete(name: str) -> None:
@@ -104,10 +117,11 @@ async def wait(options: argparse.Namespace) -> None:
         return await call(self, *given, **named)
 
     ApiClient.call_api = counted
-    await kind(**arguments)._get_pod()  # imports, and the first connection
+    each = [kind(**{**arguments, "pod_name": f"sleeper-{number}"}) for number in range(options.pods)]
+    await kind(**{**arguments, "pod_name": "sleeper-0"})._get_pod()  # imports, and the first connection
     process = psutil.Process()
     before = process.memory_info().rss
-    tasks = [asyncio.create_task(anext(kind(**arguments).run())) for _ in range(options.pods)]
+    tasks = [asyncio.create_task(anext(trigger.run())) for trigger in each]
     await asyncio.sleep(20)
     asked[0], processor, start = 0, time.process_time(), time.monotonic()
     await asyncio.sleep(options.seconds)

@@ -30,6 +30,8 @@ class StepPodTrigger(KubernetesPodTrigger):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._heard: tuple[PodWatch, asyncio.Event] | None = None
+        self._pod: Any = None
+        self._asked = 0.0
         self._exits = contextlib.AsyncExitStack()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -46,17 +48,17 @@ class StepPodTrigger(KubernetesPodTrigger):
                 yield event
 
     async def _get_pod(self) -> Any:  # type: ignore[override]
-        """Return the pod: at once the first time and while it does not run, later when something happened to it."""
+        """Return the pod: asked for while it does not run, when something happened to it, or after long enough."""
         if self._heard is not None:
             watch, happened = self._heard
+            patience = _ASKED if watch.is_open else _ASKED_ALONE
+            # lines of its log are fetched in between, for which it is not asked for
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(happened.wait(), self._patience(watch))
+                await asyncio.wait_for(happened.wait(), self.logging_interval or patience)
+            if not happened.is_set() and time.monotonic() < self._asked + patience:
+                return self._pod
             happened.clear()
-        pod = await super()._get_pod()
-        if self._heard is None and self.define_pod_container_state(pod) == ContainerState.RUNNING:
+        self._pod, self._asked = await super()._get_pod(), time.monotonic()
+        if self._heard is None and self.define_pod_container_state(self._pod) == ContainerState.RUNNING:
             self._heard = await self._exits.enter_async_context(PodWatch.of(self))
-        return pod
-
-    def _patience(self, watch: PodWatch) -> float:
-        longest = _ASKED if watch.is_open else _ASKED_ALONE
-        return min(longest, self.logging_interval) if self.logging_interval else longest
+        return self._pod
