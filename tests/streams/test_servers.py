@@ -22,7 +22,7 @@ from edgewright.cli.dev import maven
 from edgewright.cli.dev.base import Server
 from edgewright.cli.dev.cassandra import CassandraServer
 from edgewright.cli.dev.command import FETCHED
-from edgewright.cli.dev.java import find_java
+from edgewright.steps.java import find_java
 from edgewright.cli.dev.kafka import KafkaServer
 from edgewright.cli.dev.mosquitto import MosquittoServer
 from edgewright.cli.dev.postgres import PostgresServer

@@ -1,4 +1,7 @@
-"""The user's code: find it, digest it, call it, and keep what it does wrong apart from what we do wrong."""
+"""The user's code: find it, digest it, call it, and keep what it does wrong apart from what we do wrong.
+
+Light to import, without pydantic and the like: environments of their own (Spark's) use it, too.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ from typing import Any, TextIO
 
 from edgewright.artifacts.digest import list_files, sha256_file
 from edgewright.errors import EdgewrightError, UserCodeError
-from edgewright.spec.notebooks import NotANotebook, python_of, read_notebook
 from edgewright.steps.elsewhere import elsewhere, imported_names
 
 #: Most bytes of the user's own output that reach the task's log.
@@ -52,6 +54,8 @@ def code_digests(folder: Path, entries: list[str], document: str = "pipeline.yam
 
 
 def _cells_digest(notebook: Path) -> str:
+    from edgewright.spec.notebooks import NotANotebook, read_notebook
+
     try:
         read = read_notebook(notebook)
     except NotANotebook:
@@ -92,6 +96,8 @@ def _closure(folder: Path, start: set[str], modules: set[str]) -> tuple[set[str]
 def _python(path: Path) -> str | None:
     """Return the Python of a module or a notebook; ``None`` if the file holds another language."""
     if path.suffix == ".ipynb":
+        from edgewright.spec.notebooks import NotANotebook, python_of, read_notebook
+
         try:
             read = read_notebook(path)
         except NotANotebook:
@@ -195,13 +201,15 @@ def user_code(folder: Path, what: str) -> Iterator[None]:
         except MemoryError as error:
             raise UserCodeError(f"{what} ran out of memory", hint="use fewer rows or a larger profile") from error
         except Exception as error:
-            raise UserCodeError(f"{what} raised {type(error).__name__}: {error}", hint=_trace(error, folder)) from error
+            raise UserCodeError(
+                f"{what} raised {type(error).__name__}: {error}", hint=trace_of(error, folder)
+            ) from error
         finally:
             output.close_limit()
             errors.close_limit()
 
 
-def _trace(error: Exception, folder: Path) -> str:
+def trace_of(error: BaseException, folder: Path) -> str:
     """Return the user's own frames of a traceback, the innermost last."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if Path(f.filename).resolve().is_relative_to(folder.resolve())]

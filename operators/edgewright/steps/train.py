@@ -8,20 +8,17 @@ import json
 import logging
 import random
 import shutil
-import typing
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
 from edgewright.artifacts.digest import list_files
 from edgewright.errors import ConfigError
 from edgewright.spec.steps.train import TrainConfig
 from edgewright.steps import checkpoints, metrics, warm_start
+from edgewright.steps.arguments import check_arguments, name_of, where_of
 from edgewright.steps.code import code_digests, load_entry, user_code
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
@@ -241,8 +238,8 @@ def _check_takes(function: Callable[..., Any], given: Mapping[str, Any], code: s
     missing = [] if any(p.kind is p.VAR_KEYWORD for p in parameters) else [name for name in given if name not in names]
     if missing:
         raise ConfigError(
-            f"{code} does not take {missing[0]}, which the task gives", where=_where(function, folder),
-            hint=f"def {_name(function)}(data, ..., {missing[0]}=None): it is None where there is none yet",
+            f"{code} does not take {missing[0]}, which the task gives", where=where_of(function, folder),
+            hint=f"def {name_of(function)}(data, ..., {missing[0]}=None): it is None where there is none yet",
         )  # fmt: skip
 
 
@@ -295,104 +292,3 @@ def _snapshot(config: TrainConfig, context: StepContext, tracked: TrackedRun) ->
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, target / name)
     tracked.log_folder(target, "source")
-
-
-# -- arguments -------------------------------------------------------------------------------------------------------
-
-
-def check_arguments(function: Callable[..., Any], args: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the arguments as the function's annotations want them.
-
-    An integer may stand for a float; nothing else is converted that JSON does not force (lists to tuples, texts to
-    paths, dates and enumerations).
-
-    Args:
-        function: The user's function; its first parameter is the data.
-        args: ``args:`` of the task.
-        folder: The pipeline's folder, for messages.
-
-    Raises:
-        ConfigError: with every fault at once, and the function's file and line.
-    """
-    where = _where(function, folder)
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return dict(args)
-    parameters = list(signature.parameters.values())
-    if not parameters:
-        raise ConfigError(f"{_name(function)}() takes no data", where=where, hint="its first parameter is the data")
-    accepted = {p.name: p for p in parameters[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    faults = [] if takes_any else [_unknown(name, accepted) for name in args if name not in accepted]
-    needed = [p.name for p in accepted.values() if p.default is p.empty and p.name not in args]
-    faults += [f"args: {name} is missing" for name in needed]
-    hints = _annotations(function)
-    checked: dict[str, Any] = {}
-    for name, value in args.items():
-        checked[name], fault = _convert(name, value, hints.get(name)) if name in accepted else (value, None)
-        faults += [fault] if fault else []
-    if faults:
-        shown = ", ".join(map(_show, accepted.values())) or "no arguments"
-        hint = f"{_name(function)} takes: {shown}"
-        if any(" not '" in fault for fault in faults):
-            hint += "; a template with anything beside {{ params.X }} gives text"
-        raise ConfigError("; ".join(faults), where=where, hint=hint)
-    return checked
-
-
-def _show(parameter: inspect.Parameter) -> str:
-    kind = parameter.annotation
-    text = parameter.name
-    if kind is not parameter.empty:
-        text += f": {kind if isinstance(kind, str) else getattr(kind, '__name__', kind)}"
-    return text if parameter.default is parameter.empty else f"{text} = {parameter.default!r}"
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def _where(function: Callable[..., Any], folder: Path) -> str:
-    try:
-        file = Path(inspect.getsourcefile(function) or "").resolve()
-        line = inspect.getsourcelines(function)[1]
-    except (TypeError, OSError):
-        return _name(function)
-    shown = file.relative_to(folder.resolve()) if file.is_relative_to(folder.resolve()) else file.name
-    return f"{shown}:{line}"
-
-
-def _unknown(name: str, accepted: Mapping[str, inspect.Parameter]) -> str:
-    near = get_close_matches(name, accepted, n=1)
-    return f"args: no such argument: {name}" + (f'; did you mean "{near[0]}"?' if near else "")
-
-
-def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations that can be evaluated; one that only a type checker sees must not hide the others."""
-    try:
-        return typing.get_type_hints(function)
-    except Exception:  # an annotation is any expression
-        names = getattr(function, "__globals__", {})
-        found: dict[str, Any] = {}
-        for name, annotation in getattr(function, "__annotations__", {}).items():
-            try:
-                holder = type("holder", (), {"__annotations__": {name: annotation}})
-                found[name] = typing.get_type_hints(holder, names)[name]
-            except Exception:  # noqa: S112
-                continue
-        return found
-
-
-def _convert(name: str, value: Any, annotation: Any) -> tuple[Any, str | None]:
-    if annotation is None or annotation is Any:
-        return value, None
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-        return adapter.validate_json(json.dumps(value), strict=True), None
-    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeError):
-        return value, None  # a type that no schema knows, such as an array's
-    except ValidationError as error:
-        wanted = getattr(annotation, "__name__", str(annotation))
-        reason = error.errors()[0]["msg"]
-        return value, f"args: {name} must be {wanted}, not {value!r} ({reason})"

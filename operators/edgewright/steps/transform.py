@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from edgewright.artifacts import ArtifactRef
 from edgewright.errors import UserCodeError
 from edgewright.spec.steps.transform import TransformConfig
+from edgewright.steps.arguments import check_shares
 from edgewright.steps.code import load_entry, user_code
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
@@ -84,7 +84,7 @@ def _applied(config: TransformConfig, context: StepContext, dataset: Dataset, ro
 def _stateless(config: TransformConfig, context: StepContext, dataset: Dataset, rows: CollectedRows) -> _Applied:
     entry = config.entry or ""
     function = load_entry(context.source_folder, entry)
-    args = _arguments([function], [1], config.args, context)[0]
+    args = check_shares([function], [1], config.args, context.source_folder)[0]
     for part in dataset.part_names:
         done = 0
         for piece in dataset.batches(part) if config.frame == "arrow" else (dataset.frame(part),):
@@ -99,7 +99,7 @@ def _fitted(config: TransformConfig, context: StepContext, dataset: Dataset, row
     fit = load_entry(context.source_folder, config.fit or "")
     entry = load_entry(context.source_folder, config.entry) if config.entry else None
     functions, skipped = ([fit, entry], [1, 2]) if entry else ([fit], [1])
-    args = _arguments(functions, skipped, config.args, context)
+    args = check_shares(functions, skipped, config.args, context.source_folder)
     state = _call(context, config.fit or "", fit, dataset.frame("train"), **args[0])
     if state is None:
         raise UserCodeError(f"{config.fit} returned nothing", hint="return what it found: a transformer, a dict, ...")
@@ -137,52 +137,6 @@ def _call(context: StepContext, entry: str, function: Callable[..., Any], *value
         random.seed(0)
         np.random.seed(0)
         return function(*values, **args)
-
-
-def _arguments(
-    functions: list[Callable[..., Any]], skipped: list[int], args: dict[str, Any], context: StepContext
-) -> list[dict[str, Any]]:
-    """Return each function's share of ``args``: those that it names. What none of them names is a fault."""
-    from edgewright.steps.train import check_arguments
-
-    shares: list[dict[str, Any]] = []
-    named = [_named(function, skip) for function, skip in zip(functions, skipped, strict=True)]
-    for index, (function, names) in enumerate(zip(functions, named, strict=True)):
-        others = [other for place, other in enumerate(named) if place != index]
-        share = {
-            key: value
-            for key, value in args.items()
-            if names is None or key in names or not any(other is None or key in other for other in others)
-        }
-        shape: Any = function if skipped[index] == 1 else _WithoutState(function)
-        shares.append(check_arguments(shape, share, context.source_folder))
-    return shares
-
-
-def _named(function: Callable[..., Any], skip: int) -> set[str] | None:
-    """Return the names that a function takes after its first parameters; ``None`` where it takes any."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return None
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return None
-    return {p.name for p in parameters[skip:]}
-
-
-class _WithoutState:
-    """How a function looks to whoever gives it its arguments but not the state, its second parameter."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.__name__ = getattr(function, "__name__", "entry")
-        self.__annotations__ = dict(getattr(function, "__annotations__", {}))
-        self.__globals__ = getattr(function, "__globals__", {})
-        signature = inspect.signature(function)
-        parameters = list(signature.parameters.values())
-        self.__signature__ = signature.replace(parameters=parameters[:1] + parameters[2:])
-
-    def __call__(self) -> None:
-        """Never called; only described."""
 
 
 # -- the new dataset -------------------------------------------------------------------------------------------------

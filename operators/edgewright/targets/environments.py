@@ -3,7 +3,8 @@
 A compiler such as OpenVINO's or Quark pins libraries that Airflow or another compiler needs in other versions, so each
 has an environment of its own below ``<home>/environments`` (``EDGEWRIGHT_TARGET_ENVIRONMENTS`` for another place, such
 as a folder of an image). ``EDGEWRIGHT_TARGET_PYTHON_<NAME>`` names an interpreter that an administrator has prepared;
-it is then taken as it is.
+it is then taken as it is. Tools that are no targets, such as Spark, have their environments the same way
+(``EDGEWRIGHT_PYTHON_SPARK``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,20 @@ log = logging.getLogger("edgewright.targets")
 _BUILD_SECONDS = 1800.0
 
 
-def lock_file(target: Target) -> Path:
+@dataclass(frozen=True)
+class Tool:
+    """What is no target and still has an environment of its own, such as Spark.
+
+    Attributes:
+        name: What messages call it.
+        environment: Name of its hashed lock.
+    """
+
+    name: str
+    environment: str | None
+
+
+def lock_file(target: Target | Tool) -> Path:
     """Return the hashed lock of a target's environment.
 
     Raises:
@@ -46,21 +61,30 @@ def lock_file(target: Target) -> Path:
     for path in places:
         if name and path.is_file():
             return path
-    raise ConfigError(f"the lock of the target {target.name} is missing: {name}", where=str(places[-1]))
+    raise ConfigError(f"the lock of {_words(target)} is missing: {name}", where=str(places[-1]))
 
 
-def lock_digest(target: Target) -> str:
+def lock_digest(target: Target | Tool) -> str:
     """Return the sha256 of a target's lock."""
     return hashlib.sha256(lock_file(target).read_bytes()).hexdigest()
 
 
-def prepared_python(target: Target) -> Path | None:
+def _words(target: Target | Tool) -> str:
+    return target.name if isinstance(target, Tool) else f"the target {target.name}"
+
+
+def _variable(target: Target | Tool) -> str:
+    kind = "" if isinstance(target, Tool) else "TARGET_"
+    return f"EDGEWRIGHT_{kind}PYTHON_{target.name.upper().replace('-', '_')}"
+
+
+def prepared_python(target: Target | Tool) -> Path | None:
     """Return the interpreter that an administrator has named for a target.
 
     Raises:
         ConfigError: there is no such file.
     """
-    variable = f"EDGEWRIGHT_TARGET_PYTHON_{target.name.upper().replace('-', '_')}"
+    variable = _variable(target)
     value = os.environ.get(variable)
     if not value:
         return None
@@ -69,7 +93,7 @@ def prepared_python(target: Target) -> Path | None:
     return Path(value)
 
 
-def environment_folder(target: Target) -> Path:
+def environment_folder(target: Target | Tool) -> Path:
     """Return where a target's environment is, or will be."""
     root = os.environ.get("EDGEWRIGHT_TARGET_ENVIRONMENTS")
     folder = Path(root) if root else find_home() / "environments"
@@ -77,7 +101,7 @@ def environment_folder(target: Target) -> Path:
     return folder / f"{Path(target.environment or '').stem}-{version}-{lock_digest(target)[:12]}"
 
 
-def environment_python(target: Target, *, timeout: float = _BUILD_SECONDS) -> Path:
+def environment_python(target: Target | Tool, *, timeout: float = _BUILD_SECONDS) -> Path:
     """Return the interpreter of a target's environment; build it where it does not exist yet.
 
     Args:
@@ -122,9 +146,9 @@ def locked(path: Path, timeout: float) -> Iterator[None]:
         yield
 
 
-def _build(target: Target, folder: Path, timeout: float) -> None:
+def _build(target: Target | Tool, folder: Path, timeout: float) -> None:
     started = time.monotonic()
-    log.info("building the environment of the target %s, once: %s", target.name, folder)
+    log.info("building the environment of %s, once: %s", _words(target), folder)
     for left in folder.parent.glob(f".tmp-{folder.name}-*"):
         shutil.rmtree(left, ignore_errors=True)  # of a builder that was killed; nobody else holds the lock
     temporary = folder.with_name(f".tmp-{folder.name}-{uuid.uuid4().hex}")
@@ -134,7 +158,7 @@ def _build(target: Target, folder: Path, timeout: float) -> None:
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    log.info("the environment of the target %s was built in %.0f s", target.name, time.monotonic() - started)
+    log.info("the environment of %s was built in %.0f s", _words(target), time.monotonic() - started)
 
 
 def _commands(folder: Path, lock: Path) -> list[list[str]]:
@@ -154,19 +178,19 @@ def _commands(folder: Path, lock: Path) -> list[list[str]]:
     ]
 
 
-def _call(command: list[str], target: Target, timeout: float) -> None:
+def _call(command: list[str], target: Target | Tool, timeout: float) -> None:
     try:
         done = subprocess.run(  # noqa: S603 (our own arguments, no shell)
             command, capture_output=True, text=True, timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"the environment of {target.name} was not built within {timeout:.0f} s") from error
+        raise Unavailable(f"the environment of {_words(target)} was not built within {timeout:.0f} s") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines()[-8:]
         raise Unavailable(
-            f"the environment of the target {target.name} could not be built: {' | '.join(lines)}",
+            f"the environment of {_words(target)} could not be built: {' | '.join(lines)}",
             hint="it needs the package index; or prepare an environment and name its interpreter in "
-            f"EDGEWRIGHT_TARGET_PYTHON_{target.name.upper().replace('-', '_')}",
+            f"{_variable(target)}",
         )
 
 

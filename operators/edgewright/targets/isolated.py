@@ -109,7 +109,7 @@ def _other_files(folder: Path, main_file: str) -> dict[str, bytes]:
     return found
 
 
-def _environ(python: Path, folder: Path) -> dict[str, str]:
+def child_environ(python: Path, folder: Path) -> dict[str, str]:
     """Return a small environment: the child needs no secret that this process may have."""
     library = folder / "lib"
     library.mkdir()
@@ -132,7 +132,7 @@ def _run(python: Path, folder: Path, target: Target) -> list[str]:
     process = subprocess.Popen(  # noqa: S603 (our own arguments, no shell)
         [str(python), "-m", "edgewright.targets.child", str(folder)],
         cwd=folder,
-        env=_environ(python, folder),
+        env=child_environ(python, folder),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

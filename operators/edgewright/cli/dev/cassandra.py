@@ -9,10 +9,10 @@ from typing import ClassVar
 import yaml
 
 from edgewright.cli.dev.base import Server, round_trip
-from edgewright.cli.dev.java import find_java
 from edgewright.cli.dev.maven import jars
 from edgewright.cli.stack.ports import HOST
 from edgewright.errors import Unavailable
+from edgewright.steps.java import find_java
 
 #: What conf/jvm17-server.options of Cassandra 5.0 opens to it.
 _EXPORTS = (

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgewright.cli.dev.base import Server
-from edgewright.cli.dev.java import find_java
 from edgewright.cli.dev.maven import jars
 from edgewright.cli.stack.ports import HOST
 from edgewright.errors import Unavailable
+from edgewright.steps.java import find_java
 
 _LISTENERS = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
 #: One broker holds every copy itself, and nobody waits for members that are not there.

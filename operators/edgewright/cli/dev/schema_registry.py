@@ -5,9 +5,9 @@ from __future__ import annotations
 import urllib.request
 
 from edgewright.cli.dev.base import Server
-from edgewright.cli.dev.java import find_java
 from edgewright.cli.dev.maven import jars
 from edgewright.cli.stack.ports import HOST
+from edgewright.steps.java import find_java
 
 
 class SchemaRegistryServer(Server):

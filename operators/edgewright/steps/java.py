@@ -48,7 +48,9 @@ def _release(java: str) -> int:
 
 def _output(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(  # noqa: S603 (our own arguments, no shell)
+            command, capture_output=True, text=True, timeout=60, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"Java does not run: {error}", where=command[0], hint=_HINT) from error
     return done.stdout + done.stderr
