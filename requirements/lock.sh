@@ -12,7 +12,7 @@ compile pyproject.toml requirements/build.in -o requirements/edgewright.txt
 compile pyproject.toml requirements/build.in --extra dev -c requirements/edgewright.txt -o requirements/dev.txt
 # a beta, and older than what the others need: an environment of its own (tests/airflow34)
 compile --prerelease=if-necessary-or-explicit requirements/airflow34.in -o requirements/airflow34.txt
-# compilers of edge targets: environments of their own, built by the task that needs them
+# compilers of edge targets, and Spark: environments of their own, built by the task that needs them
 for target in requirements/targets/*.in; do
   compile "$target" -o "${target%.in}.txt"
 done

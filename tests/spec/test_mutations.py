@@ -21,7 +21,7 @@ FREE_NAMES = {
     "access_control", "executor_config", "resources",
     "selector", "values",
     "types", "columns", "tags", "node_selector", "secrets", "default", "properties", "examples", "$const",
-    "environments",
+    "environments", "conf",
 }  # fmt: skip
 
 

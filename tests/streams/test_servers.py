@@ -22,13 +22,13 @@ from edgewright.cli.dev import maven
 from edgewright.cli.dev.base import Server
 from edgewright.cli.dev.cassandra import CassandraServer
 from edgewright.cli.dev.command import FETCHED
-from edgewright.steps.java import find_java
 from edgewright.cli.dev.kafka import KafkaServer
 from edgewright.cli.dev.mosquitto import MosquittoServer
 from edgewright.cli.dev.postgres import PostgresServer
 from edgewright.cli.dev.s3 import S3Server
 from edgewright.cli.dev.schema_registry import SchemaRegistryServer
 from edgewright.errors import Busy, ConfigError, DamagedArtifact, Unavailable
+from edgewright.steps.java import find_java
 
 
 def read_all(bootstrap: str, topic: str, number: int, group: str) -> list[bytes]:

@@ -169,10 +169,11 @@ class TransformOperator(StepOperator):
         data: The task that makes the dataset.
         entry: A function of yours as ``file.py:function``.
         fit: A function of yours that learns from ``train``.
-        sql: A SELECT over ``data`` and ``train`` instead, by DuckDB.
+        sql: A SELECT over ``data`` and ``train`` instead, by DuckDB or Spark.
         args: Keyword arguments of the functions, parameters of the query.
         frame: What the function gets: a pandas DataFrame of a whole part, or Arrow batches.
         retention: How long versions stay: ``"90d"``, or ``{"after": "90d", "champions": "keep"}``.
+        spark: Run the functions or the query on Apache Spark, with these settings.
     """
 
     step: ClassVar[str] = "transform"
@@ -187,6 +188,7 @@ class TransformOperator(StepOperator):
         args: Any = UNSET,
         frame: Any = UNSET,
         retention: Any = UNSET,
+        spark: Any = UNSET,
         config: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -198,6 +200,7 @@ class TransformOperator(StepOperator):
             args=args,
             frame=frame,
             retention=retention,
+            spark=spark,
         )
         super().__init__(config={**(config or {}), **given}, **kwargs)
 

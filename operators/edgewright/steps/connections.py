@@ -77,12 +77,17 @@ def connection_of(config: Mapping[str, Any]) -> str | None:
 
 
 def connections_of(config: Mapping[str, Any]) -> list[str]:
-    """Return all connections that a step needs: ``publish`` may announce by one, ``score`` write, ``deploy`` reach."""
+    """Return all connections that a step needs.
+
+    ``publish`` may announce by one, ``score`` write, ``deploy`` reach a cluster, Spark read.
+    """
     announce, to = config.get("announce"), config.get("to")
     edge = to.get("edge") if isinstance(to, Mapping) else None
     cluster = edge.get("connection", "kubernetes_default") if isinstance(edge, Mapping) else None
     told = announce.get("connection", "kafka_default") if isinstance(announce, Mapping) else None
-    found = (connection_of(config), config.get("to_connection"), told, cluster)
+    spark = config.get("spark")
+    named = spark.get("connections") or () if isinstance(spark, Mapping) else ()
+    found = (connection_of(config), config.get("to_connection"), told, cluster, *named)
     return [name for name in dict.fromkeys(found) if isinstance(name, str)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgewright.artifacts import ArtifactRef
 from edgewright.errors import UserCodeError
+from edgewright.spec.steps.spark import SparkConfig
 from edgewright.spec.steps.transform import TransformConfig
 from edgewright.steps.arguments import check_shares
 from edgewright.steps.code import load_entry, user_code
@@ -64,18 +65,33 @@ def run(config: TransformConfig, context: StepContext) -> StepOutput:
 
 
 def _user_code(config: TransformConfig, context: StepContext) -> contextlib.AbstractContextManager[Any]:
-    if config.sql:
+    if config.sql or config.spark:
         return contextlib.nullcontext()
     return user_code(context.source_folder, config.fit or config.entry or "")
 
 
 def _applied(config: TransformConfig, context: StepContext, dataset: Dataset, rows: CollectedRows) -> _Applied:
+    if config.spark:
+        return _on_spark(config, config.spark, context, dataset, rows)
     if config.sql:
         from edgewright.steps.transform_sql import NAME, apply_sql
 
         apply_sql(config.sql, config.args, context, dataset, rows)
         return _Applied(NAME, {"kind": "sql", "entry": NAME, "sql": config.sql, "args": config.args})
     return _fitted(config, context, dataset, rows) if config.fit else _stateless(config, context, dataset, rows)
+
+
+def _on_spark(
+    config: TransformConfig, spark: SparkConfig, context: StepContext, dataset: Dataset, rows: CollectedRows
+) -> _Applied:
+    from edgewright.steps.spark import apply_spark
+
+    state, version = apply_spark(config, spark, context, dataset, rows)
+    name = config.entry or "sql"
+    record: dict[str, Any] = {"kind": "sql" if config.sql else "function", "engine": f"spark {version}", "entry": name}
+    record |= {"sql": config.sql, "args": config.args} if config.sql else {}
+    record |= {"fit": config.fit} if config.fit else {}
+    return _Applied(name, record, state)
 
 
 # -- calling the user's functions ------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from edgewright.spec.steps.base import Dataset, EntryPoint, StepConfig
 from edgewright.spec.steps.retention import RetentionField
+from edgewright.spec.steps.spark import SparkConfig
 
 
 class TransformConfig(StepConfig):
@@ -16,7 +17,8 @@ class TransformConfig(StepConfig):
     Without ``fit``, ``entry`` is called as ``entry(frame, **args)`` for each part. With ``fit``,
     ``state = fit(train, **args)`` is called once, and then ``entry(frame, state, **args)`` for each part; the state is
     kept as an artifact. A ``fit`` that returns a scikit-learn transformer needs no ``entry``: its ``transform`` is
-    applied here, and the exported model contains it, so that the service applies it too.
+    applied here, and the exported model contains it, so that the service applies it too. With ``spark`` all of this
+    happens on Spark.
     """
 
     ASIDE: ClassVar[frozenset[str]] = frozenset({"retention"})
@@ -28,7 +30,8 @@ class TransformConfig(StepConfig):
         str | None,
         Field(
             min_length=1,
-            description="A SELECT by DuckDB instead; it sees data, the part at hand, and train; args are parameters.",
+            description="A SELECT instead, by DuckDB or Spark. It sees data, the part at hand, and train; args are "
+            "its parameters.",
             examples=["SELECT *, chol / avg(chol) OVER () AS relative FROM data"],
         ),
     ] = None
@@ -38,6 +41,10 @@ class TransformConfig(StepConfig):
         Field(description="What the function gets: a pandas DataFrame of a whole part, or Arrow batches."),
     ] = "pandas"
     retention: RetentionField = None
+    spark: Annotated[
+        SparkConfig | None,
+        Field(description="Run the functions, or the query, on Apache Spark: they get and return Spark's DataFrames."),
+    ] = None
 
     @model_validator(mode="after")
     def _something_to_do(self) -> TransformConfig:
@@ -49,4 +56,8 @@ class TransformConfig(StepConfig):
             raise ValueError("needs entry, fit or both; or sql")
         if self.fit and self.frame == "arrow":
             raise ValueError("fit works on pandas frames; leave frame out")
+        if self.spark and "frame" in self.model_fields_set:
+            raise ValueError("with spark a function gets Spark's DataFrame; leave frame out")
+        if self.spark and self.fit and not self.entry:
+            raise ValueError("fit on Spark needs an entry, which is called as entry(frame, state)")
         return self
