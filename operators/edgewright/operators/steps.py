@@ -206,15 +206,18 @@ class TransformOperator(StepOperator):
 
 
 class TrainOperator(StepOperator):
-    """Runs a function, a notebook or a script of yours on the part ``train`` and keeps the model that it makes.
+    """Runs a function or a program of yours on the part ``train`` and keeps the model that it makes.
 
     Args:
         data: The task that makes the dataset.
         entry: A function of yours as file.py:function, relative to the pipeline's folder.
         notebook: A notebook instead, relative to the pipeline's folder.
         script: A program in any language instead.
-        args: Keyword arguments of the function, parameters of the notebook, options of the script.
-        inputs: Parameters of the notebook or script that get the path of a file with the rows: ``{"path": "a.csv"}``.
+        project: An MLflow Project instead: a folder with a file MLproject.
+        entry_point: The project's entry point.
+        environment: Where the project runs: ``local``, or an environment that MLflow builds: ``virtualenv``, ``uv``.
+        args: Keyword arguments of the function, parameters of the notebook or project, options of the script.
+        inputs: Parameters of a program that get the path of a file with the rows: ``{"path": "a.csv"}``.
         returns: The notebook's variable that holds the model.
         interpreter: What runs the script. Default: by the file's ending.
         warm_start: Alias of the registered model that training goes on from, such as ``champion``.
@@ -234,6 +237,9 @@ class TrainOperator(StepOperator):
         entry: Any = UNSET,
         notebook: Any = UNSET,
         script: Any = UNSET,
+        project: Any = UNSET,
+        entry_point: Any = UNSET,
+        environment: Any = UNSET,
         args: Any = UNSET,
         inputs: Any = UNSET,
         returns: Any = UNSET,
@@ -252,6 +258,9 @@ class TrainOperator(StepOperator):
             entry=entry,
             notebook=notebook,
             script=script,
+            project=project,
+            entry_point=entry_point,
+            environment=environment,
             args=args,
             inputs=inputs,
             returns=returns,

@@ -282,12 +282,13 @@ def _snapshot(config: TrainConfig, context: StepContext, tracked: TrackedRun) ->
     folder = context.source_folder
     document = context.request.source.document
     used = set(code_digests(folder, config.entry_points(), document)) | {document}
+    ending = Path(config.code.rpartition(":")[0] or config.code).suffix or config.code
     target = context.folder("snapshot")
     for name in list_files(folder):
         if (
             name in used
             and (folder / name).stat().st_size <= _SNAPSHOT_LIMIT
-            and name.endswith((".py", ".yaml", ".yml", Path(config.code.rpartition(":")[0] or config.code).suffix))
+            and name.endswith((".py", ".yaml", ".yml", ending))
         ):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, target / name)

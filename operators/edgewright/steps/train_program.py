@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright.artifacts.digest import list_files
-from edgewright.errors import ConfigError, UserCodeError
+from edgewright.errors import ConfigError, EdgewrightError, UserCodeError
 from edgewright.spec.steps.train import TrainConfig
 from edgewright.steps import checkpoints
 from edgewright.steps.code import OUTPUT_LIMIT
@@ -103,6 +103,10 @@ def run_program(
         place.env["EDGEWRIGHT_WARM_START"] = str(start.file)
     if kept is not None:
         place.env[checkpoints.VARIABLE] = str(kept.folder)
+    if config.project is not None:
+        from edgewright.steps.train_project import execute_project
+
+        return execute_project(config, place, context, tracked, follows=follows)
     if config.notebook is not None:
         from edgewright.steps.train_notebook import execute
 
@@ -268,7 +272,13 @@ def load_file(file: Path, code: str) -> Any:
         UserCodeError: it cannot be loaded.
     """
     try:
+        if file.is_dir():
+            from edgewright.steps.train_project import load_logged
+
+            return load_logged(file)
         return file.read_bytes() if file.suffix == ".onnx" else _unpickled(file)
+    except EdgewrightError:
+        raise
     except Exception as error:  # a pickle may raise anything
         raise UserCodeError(
             f"the {file.name} of {code} cannot be loaded: {type(error).__name__}: {error}",

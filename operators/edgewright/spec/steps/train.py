@@ -1,4 +1,4 @@
-"""``train``: a function, a notebook or a script of yours makes a model of the part ``train``."""
+"""``train``: a function, a notebook, a script or an MLflow Project of yours makes a model of the part ``train``."""
 
 from __future__ import annotations
 
@@ -61,14 +61,15 @@ class SearchConfig(StepConfig):
 
 
 class TrainConfig(StepConfig):
-    """Trains by exactly one of three.
+    """Trains by exactly one of four.
 
     ``entry`` is called as ``entry(data, **args)`` and returns a fitted estimator, a PyTorch module or an ONNX model.
     ``notebook`` is executed with ``args`` in its cell of parameters; the model is what its variable ``returns`` holds.
     ``script`` is run with ``args`` as options, and leaves its model in the folder ``$EDGEWRIGHT_OUTPUT``.
+    ``project`` is run by MLflow with ``args`` as parameters; the model is the one that it logs.
     """
 
-    ONE_OF = ("entry", "notebook", "script")
+    ONE_OF = ("entry", "notebook", "script", "project")
     ASIDE: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
 
     data: Dataset
@@ -92,15 +93,31 @@ class TrainConfig(StepConfig):
             examples=["train.py"],
         ),
     ] = None
+    project: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[^:\\]+$",
+            description="An MLflow Project: a folder with a file MLproject, relative to the pipeline's folder.",
+            examples=["churn"],
+        ),
+    ] = None
+    entry_point: Annotated[str, Field(pattern=r"^[\w.-]+$", description="Of a project: which of its entry points.")] = (
+        "main"
+    )
+    environment: Annotated[
+        Literal["local", "virtualenv", "uv"],
+        Field(description="Of a project: run it in this task's environment, or in one that MLflow builds of its "
+              "python_env."),
+    ] = "local"  # fmt: skip
     args: Annotated[
         dict[str, Any],
-        Field(description="Arguments of the function, parameters of the notebook, options of the script."),
+        Field(description="Arguments of the function, parameters of the notebook or project, options of the script."),
     ] = {}
     inputs: Annotated[
         dict[str, Annotated[str, Field(pattern=r"^[\w.-]+\.(csv|jsonl|parquet)$")]],
         Field(
-            description="Of a notebook or script: parameters that get the path of a file with the part train, by the "
-            "name that the file shall have: {path: train.csv}."
+            description="Of a notebook, script or project: parameters that get the path of a file with the part train, "
+            "by the name that the file shall have: {path: train.csv}."
         ),
     ] = {}
     returns: Annotated[
@@ -136,8 +153,10 @@ class TrainConfig(StepConfig):
 
     @property
     def code(self) -> str:
-        """The function, notebook or script that trains."""
-        return self.entry or self.notebook or self.script or ""
+        """The function, notebook, script or ``MLproject`` that trains."""
+        project = "/".join(part for part in (self.project or "").split("/") if part not in ("", "."))
+        ours = f"{project}/MLproject".lstrip("/") if self.project else ""
+        return self.entry or self.notebook or self.script or ours
 
     def entry_points(self) -> list[str]:
         """Return the user's code that this configuration names."""
@@ -148,9 +167,10 @@ class TrainConfig(StepConfig):
         ways = [way for way in self.ONE_OF if getattr(self, way)]
         if len(ways) != 1:
             found = f"not {' and '.join(ways)}" if ways else "one of them is missing"
-            raise ValueError(f"needs one of entry, notebook and script; {found}")
-        for name, ways_of_it in (("inputs", ("notebook", "script")), ("returns", ("notebook",)),
-                                 ("interpreter", ("script",))):  # fmt: skip
+            raise ValueError(f"needs one of entry, notebook, script and project; {found}")
+        for name, ways_of_it in (("inputs", ("notebook", "script", "project")), ("returns", ("notebook",)),
+                                 ("interpreter", ("script",)), ("entry_point", ("project",)),
+                                 ("environment", ("project",))):  # fmt: skip
             if name in self.model_fields_set and ways[0] not in ways_of_it:
                 raise ValueError(f"{name} goes with {' or '.join(ways_of_it)}, not with {ways[0]}")
         self._check_search(ways[0])
