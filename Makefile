@@ -65,7 +65,7 @@ test-compose: $(VENV)/.installed-dev  ## the stack of docker-compose.yml, up on 
 	nsenter --net=/run/netns/edgewright-engine env DOCKER_HOST=unix://$(ENGINE)/run/docker.sock \
 	  $(BIN)/python -m pytest tests/compose
 
-IMAGES := step-cpu step-gpu notebook serving edge mlflow airflow
+IMAGES := step-cpu step-gpu notebook serving edge mlflow airflow airflow-spark spark
 
 images:  ## build the images with Docker (IMAGES="serving edge" builds some)
 	for image in $(IMAGES); do docker build -f images/Dockerfile --target $$image -t edgewright/$$image:0.1.0 . || exit 1; done

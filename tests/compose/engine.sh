@@ -66,7 +66,7 @@ build() {
   docker build -q -t "$minio" "$folder/context"
   rm -rf "$folder/context"; cp -r "$here/caddy" "$folder/context"; cp -L "$tools/caddy" "$folder/context"
   docker build -q -t "$caddy" "$folder/context"
-  for image in ${IMAGES:-mlflow step-cpu serving notebook airflow}; do
+  for image in ${IMAGES:-mlflow step-cpu serving notebook airflow airflow-spark spark}; do
     docker build -q --network host -f "$root/images/Dockerfile" --target "$image" -t "edgewright/$image:0.1.0" "$root"
   done
   docker image prune -f > /dev/null

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,10 +48,13 @@ def compose(passwords: dict[str, str]) -> Iterator[Compose]:
     """Return what calls Compose on the stack, which is up and healthy; it is removed at the end with all it kept."""
     program = demand("docker-compose")
     base = [str(program), "--project-name", "edgewright-test", "--file", str(ROOT / "docker-compose.yml"),
-            "--env-file", passwords["FILE"], "--profile", "notebook"]  # fmt: skip
+            "--env-file", passwords["FILE"], "--profile", "notebook", "--profile", "spark"]  # fmt: skip
+    environ = {**os.environ, "AIRFLOW_IMAGE": "airflow-spark"}
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*base, *arguments], capture_output=True, text=True, timeout=800, check=False)
+        return subprocess.run(
+            [*base, *arguments], env=environ, capture_output=True, text=True, timeout=800, check=False
+        )
 
     try:
         done = call("up", "--detach", "--no-build", "--wait", "--wait-timeout", "600")
@@ -119,6 +123,47 @@ def test_a_notebook_sees_the_registry_the_store_and_airflow(compose: Compose, tr
     assert done.returncode == 0, done.stderr
     version, files, _ = done.stdout.strip().splitlines()
     assert (version, int(files) > 0) == ("1", True)
+
+
+SPARK = """
+dag_id: on-spark
+tasks:
+  - {id: data, uses: ingest, with: {source: data.csv, label: y}}
+  - id: features
+    uses: transform
+    with:
+      data: {$x: data}
+      entry: prepare.py:add
+      spark: {master: "spark://spark-master:7077", folder: /opt/airflow/shared}
+"""
+ADD = """
+from pyspark.sql import functions as F
+from pyspark.sql.types import LongType
+
+def add(frame):
+    # a function of Python's runs in the worker
+    return frame.withColumn("b", F.udf(lambda value: value + 1, LongType())("a"))
+"""
+
+
+def test_a_task_runs_on_the_cluster_of_spark(compose: Compose) -> None:
+    files = {"pipeline.yaml": SPARK, "prepare.py": ADD, "data.csv": "a,y\n1,0\n2,1\n3,0\n4,1\n"}
+    code = (
+        "import pathlib, subprocess, sys\n"
+        "folder = pathlib.Path('/tmp/on-spark'); folder.mkdir(exist_ok=True)\n"
+        f"for name, text in {files!r}.items(): (folder / name).write_text(text)\n"
+        "sys.exit(subprocess.run(['edgewright', 'run', str(folder), '--json']).returncode)\n"
+    )
+    done = compose("exec", "--no-TTY", "airflow-scheduler", "python", "-c", code)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:] + compose("logs", "spark-worker").stdout
+    assert json.loads(done.stdout)["state"] == "success"
+    with httpx.Client(base_url=PAGES, follow_redirects=True, timeout=60) as client:
+        page = client.get("/spark/").text
+        assert "spark://spark-master:7077" in page
+        assert "edgewright" in page, "the application that has ended is listed"
+        links = re.findall(r'href="([^"]+\.css)"', page)
+        assert links
+        assert all(client.get(link).status_code == 200 for link in links), links
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here")

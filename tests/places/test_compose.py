@@ -112,7 +112,7 @@ def test_who_is_waited_for_can_say_that_it_is_healthy(stack: Json):
 def test_profiles(stack: Json):
     by = {name: service.get("profiles", ["core"]) for name, service in stack["services"].items()}
     assert {one for some in by.values() for one in some} == {
-        "core", "streaming", "monitoring", "notebook", "views",
+        "core", "streaming", "monitoring", "notebook", "views", "spark",
     }  # fmt: skip
     core = {name for name, some in by.items() if some == ["core"]}
     for name in core:
