@@ -19,7 +19,7 @@ done
 # a node on the edge: the smallest environment
 compile requirements/edge.in -c requirements/edgewright.txt -o requirements/edge.txt
 # what runs in an image (images/): the same versions as here; airflow's on top of everything
-for image in step-cpu step-gpu notebook serving edge mlflow; do
+for image in step-cpu step-gpu notebook serving edge mlflow sbom; do
   compile "requirements/images/$image.in" -c requirements/edgewright.txt -c requirements/dev.txt -o "requirements/images/$image.txt"
 done
 compile requirements/build.in -c requirements/edgewright.txt -o requirements/images/build.txt

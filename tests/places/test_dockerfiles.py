@@ -37,6 +37,9 @@ def test_images_end_as_a_user_without_rights_and_nothing_unpinned_gets_in():
         users = [command["Text"].split()[1] for command in commands if command["Name"] == "USER"]
         assert users[-1].split(":")[0] not in ("root", "0"), name
         assert any(command["Name"] == "LABEL" for command in stages[name]["Commands"]), name
+        copied = re.findall(r"--from=(\S+-libraries)", " ".join(command["Text"] for command in stages[name]["Commands"]))
+        for stage in copied:
+            assert any("write-sbom" in command["Text"] for command in stages[stage]["Commands"]), f"{name}: no SBOM"
     for stage in stages.values():
         for command in stage["Commands"]:
             if re.search(r"pip\b.* install ", command["Text"]) and "/wheels" not in command["Text"]:
@@ -58,7 +61,7 @@ def test_what_is_copied_is_there_and_is_sent_to_the_builder():
 
 def test_every_lock_is_hashed_and_names_no_addresses():
     locks = sorted((ROOT / "requirements" / "images").glob("*.txt"))
-    assert {lock.stem for lock in locks} == {*IMAGES, "build"} - {"airflow-spark", "spark"}, (
+    assert {lock.stem for lock in locks} == {*IMAGES, "build", "sbom"} - {"airflow-spark", "spark"}, (
         "those have the target's lock"
     )
     for lock in locks:
