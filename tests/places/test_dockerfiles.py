@@ -37,8 +37,8 @@ def test_images_end_as_a_user_without_rights_and_nothing_unpinned_gets_in():
         users = [command["Text"].split()[1] for command in commands if command["Name"] == "USER"]
         assert users[-1].split(":")[0] not in ("root", "0"), name
         assert any(command["Name"] == "LABEL" for command in stages[name]["Commands"]), name
-        copied = re.findall(r"--from=(\S+-libraries)", " ".join(command["Text"] for command in stages[name]["Commands"]))
-        for stage in copied:
+        texts = " ".join(command["Text"] for command in stages[name]["Commands"])
+        for stage in re.findall(r"--from=(\S+-libraries)", texts):
             assert any("write-sbom" in command["Text"] for command in stages[stage]["Commands"]), f"{name}: no SBOM"
     for stage in stages.values():
         for command in stage["Commands"]:
