@@ -143,6 +143,35 @@ def test_a_pod_of_a_worker_that_died_is_found_again(kube: KubeApi, request_: Ste
     assert len(kube.created) == 1
 
 
+def test_a_retry_takes_over_what_a_worker_that_died_left_at_work(kube: KubeApi, request_: StepRequest):
+    kube.behaviours = ["slow", "run"]
+    with pytest.raises(TaskDeferred):
+        _pod(request_, deferrable=True).answer({"ti": Instance()})
+    again = request_.model_copy(update={"identity": request_.identity.model_copy(update={"try_number": 2})})
+    with pytest.raises(TaskDeferred):
+        _pod(again, deferrable=True).answer({"ti": Instance()})
+    assert len(kube.created) == 1
+    metadata = kube.pods[pod_name(request_)].shown()["metadata"]
+    assert metadata["labels"]["edgewright.dev/try"] == "2"
+    assert json.loads(metadata["annotations"]["edgewright.dev/request"])["identity"]["try_number"] == 2
+    # a try that failed is done again, and so is work for something else
+    kube.pods[pod_name(request_)].process.kill()
+    kube.pods[pod_name(request_)].process.wait()
+    third = again.model_copy(update={"identity": again.identity.model_copy(update={"try_number": 3})})
+    assert _pod(third).answer({"ti": Instance()}).state == "success"
+    assert len(kube.created) == 2
+
+
+def test_a_retry_of_other_work_starts_anew(kube: KubeApi, request_: StepRequest):
+    kube.behaviours = ["slow", "run"]
+    with pytest.raises(TaskDeferred):
+        _pod(request_, deferrable=True).answer({"ti": Instance()})
+    identity = request_.identity.model_copy(update={"try_number": 2})
+    other = request_.model_copy(update={"identity": identity, "params": {"changed": 1}})
+    assert _pod(other).answer({"ti": Instance()}).state == "success"
+    assert len(kube.created) == 2
+
+
 def test_the_triggerer_waits(kube: KubeApi, request_: StepRequest):
     with pytest.raises(TaskDeferred) as deferred:
         _pod(request_, deferrable=True).answer({"ti": Instance()})

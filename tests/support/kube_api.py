@@ -195,6 +195,15 @@ class _Handler(BaseHTTPRequestHandler):
         name = urlparse(self.path).path.split("/")[-1]
         self._send(200, {"kind": "Status", "status": "Success"}) if self.kube.delete(name) else self._missing(name)
 
+    def do_PATCH(self) -> None:
+        change, pod = self._body(), self.kube.pods.get(urlparse(self.path).path.split("/")[-1])
+        if pod is None:
+            self._missing(urlparse(self.path).path.split("/")[-1])
+            return
+        for name, values in change["metadata"].items():
+            pod.document["metadata"][name] |= values
+        self._send(200, pod.shown())
+
     def do_GET(self) -> None:
         url = urlparse(self.path)
         match = _POD.match(url.path)

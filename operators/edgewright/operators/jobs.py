@@ -13,7 +13,7 @@ from edgewright.operators.pods import StepPod, document_of, refused
 from edgewright.places.explain import ended, exit_code, unstarted, was_disrupted
 from edgewright.places.nodes import INDEX, JOB, build_job, build_service
 from edgewright.places.outcome import forget
-from edgewright.places.pods import pod_name
+from edgewright.places.pods import REQUEST, TRY, asks_the_same, pod_name
 from edgewright.steps.contract import ALONE
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class StepJob(StepPod):
                 raise refused(error, self._profile) from None
         else:
             self.log.info("found the Job %s of this task again", name)
+            self._take_over_all(found, namespace)
         self._serve(found, namespace)
         return self._first(namespace, context)
 
@@ -79,10 +80,20 @@ class StepJob(StepPod):
             raise
 
     def _is_at_work(self, job: Any) -> bool:
-        labels = job.metadata.labels or {}
-        same = labels.get("edgewright.dev/try") == str(self._request.identity.try_number)
         failed = any(one.type in ("Failed", "FailureTarget") for one in job.status.conditions or ())
-        return same and not failed and not job.metadata.deletion_timestamp
+        if failed or job.metadata.deletion_timestamp:
+            return False
+        annotations = job.spec.template.metadata.annotations or {}
+        return self._is_of_this_try(job) or asks_the_same(annotations.get(REQUEST), self._request)
+
+    def _take_over_all(self, job: Any, namespace: str) -> None:
+        """Make a Job and its pods this try's own."""
+        if self._is_of_this_try(job):
+            return
+        for pod in self._pods(namespace):
+            self._take_over(pod)
+        labels = {"metadata": {"labels": {TRY: str(self._request.identity.try_number)}}}
+        self._jobs.patch_namespaced_job(job.metadata.name, namespace, labels)
 
     def _remove_job(self, name: str, namespace: str) -> None:
         """Remove a Job with all that belongs to it, and wait until its name is free."""

@@ -36,7 +36,7 @@ from edgewright.places.explain import ended, unstarted, was_evicted
 from edgewright.places.foreign import COLLECT
 from edgewright.places.lines import relay
 from edgewright.places.outcome import collect, find, forget
-from edgewright.places.pods import BY_AIRFLOW, CONTAINER, build_pod, pod_name
+from edgewright.places.pods import BY_AIRFLOW, CONTAINER, REQUEST, TRY, asks_the_same, build_pod, pod_name
 from edgewright.spec.arguments import duration
 from edgewright.spec.profiles import Profile
 from edgewright.steps.contract import StepRequest, StepResult
@@ -197,7 +197,7 @@ class StepPod(KubernetesPodOperator):
         found = self.find_pod(namespace, context)
         if found is not None and self._is_ours(found):
             self.log.info("found the pod %s of this task again", found.metadata.name)
-            return found
+            return self._take_over(found)
         if found is not None:
             self._remove(found)
         forget(self._store, self._request)
@@ -209,10 +209,26 @@ class StepPod(KubernetesPodOperator):
             raise refused(error, self._profile) from None
 
     def _is_ours(self, pod: Any) -> bool:
-        """Whether a pod belongs to this try and is worth waiting for; one that was taken away is not."""
-        labels = pod.metadata.labels or {}
-        same = labels.get("edgewright.dev/try") == str(self._request.identity.try_number)
-        return same and not was_evicted(document_of(pod))
+        """Whether a pod is worth waiting for: of this try, or left at the same work by a try whose worker died."""
+        if was_evicted(document_of(pod)):
+            return False
+        if self._is_of_this_try(pod):
+            return True
+        annotations = pod.metadata.annotations or {}
+        return pod.status.phase != "Failed" and asks_the_same(annotations.get(REQUEST), self._request)
+
+    def _is_of_this_try(self, thing: Any) -> bool:
+        labels = thing.metadata.labels or {}
+        return bool(labels.get(TRY) == str(self._request.identity.try_number))
+
+    def _take_over(self, pod: Any) -> Any:
+        """Make a pod this try's own: what looks for pods that nobody waits for leaves it alone then."""
+        if self._is_of_this_try(pod):
+            return pod
+        name, namespace = pod.metadata.name, pod.metadata.namespace
+        metadata = {"labels": {TRY: str(self._request.identity.try_number)},
+                    "annotations": {REQUEST: self._request.model_dump_json(exclude_defaults=True)}}  # fmt: skip
+        return self.client.patch_namespaced_pod(name, namespace, {"metadata": metadata})
 
     def _remove(self, pod: Any) -> None:
         """Remove a pod and wait until its name is free."""

@@ -25,6 +25,8 @@ CONTAINER = "step"
 REQUEST = "edgewright.dev/request"
 #: Label that says who waits for a pod.
 BY = "edgewright.dev/by"
+#: Label that says which try of its task waits for a pod.
+TRY = "edgewright.dev/try"
 #: Labels that all pods of steps have.
 SELECTOR = "app.kubernetes.io/managed-by=edgewright,app.kubernetes.io/component=step"
 BY_AIRFLOW, BY_HAND = "airflow", "hand"
@@ -72,6 +74,21 @@ def pod_name(request: StepRequest) -> str:
     return f"ew-{words or 'step'}-{digest}"
 
 
+def asks_the_same(text: str | None, request: StepRequest) -> bool:
+    """Tell whether a pod was made for a request, by whichever try of its task.
+
+    Args:
+        text: The pod's annotation :data:`REQUEST`.
+        request: The request of this try.
+    """
+    try:
+        found = StepRequest.model_validate_json(text or "")
+    except ValueError:  # of another release
+        return False
+    identity = found.identity.model_copy(update={"try_number": request.identity.try_number})
+    return found.model_copy(update={"identity": identity}) == request
+
+
 def build_pod(profile: Profile, request: StepRequest, by: str = BY_AIRFLOW) -> Json:
     """Return the pod that answers a request.
 
@@ -98,7 +115,7 @@ def build_pod(profile: Profile, request: StepRequest, by: str = BY_AIRFLOW) -> J
         "edgewright.dev/pipeline": label(identity.dag_id),
         "edgewright.dev/task": label(identity.task_id),
         "edgewright.dev/run": label(identity.run_id),
-        "edgewright.dev/try": str(identity.try_number),
+        TRY: str(identity.try_number),
         BY: by,
         **({"kueue.x-k8s.io/queue-name": profile.queue} if profile.queue else {}),
     }

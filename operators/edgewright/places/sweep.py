@@ -22,6 +22,7 @@ GRACE = datetime.timedelta(minutes=2)
 #: States of a task instance in which it needs its pod, or will look for it.
 _WANTED = frozenset({None, "scheduled", "queued", "running", "deferred", "restarting", "up_for_retry",
                      "up_for_reschedule"})  # fmt: skip
+_BEGUN = frozenset({"running", "deferred"})
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def _unwanted(pod: StepPod, task: Task | None) -> str | None:
         return f"Airflow has no task {identity.task_id} in a run {identity.run_id} of {identity.dag_id}"
     if task.state not in _WANTED:
         return f"its task has ended: {task.state}"
-    if task.try_number > identity.try_number:
+    # a try that is about to begin takes over what an earlier one left at work, and says so on the pod
+    if task.try_number > identity.try_number and task.state in _BEGUN:
         return f"its task is at try {task.try_number}, and the pod is of try {identity.try_number}"
     return None
 
