@@ -78,7 +78,7 @@ class Qonnx:
         if logits is not None:
             hold_against(loaded, logits, data)
         else:
-            loaded.scores(data.X.head(3))
+            _check_width(loaded.scores(data.X.head(3)).shape, width)
         details = {**graph.describe(model), "estimator": type(found).__name__, "trained_bits": qonnx.bits_of(source)}
         (folder / QONNX).write_bytes(graph.canonical_bytes(source))
         return write_model(folder, written, document.model_copy(update={"details": details}))
@@ -96,10 +96,14 @@ def _ask(module: Any, rows: np.ndarray[Any, Any], width: int) -> np.ndarray[Any,
         raise UserCodeError(f"the returned module does not run on {list(rows.shape)} float32 rows: {error}",
                             hint="it takes one tensor [rows, features]") from error  # fmt: skip
     array: np.ndarray[Any, Any] = getattr(found, "value", found).numpy().astype(np.float64)
-    if array.shape != (len(rows), width):
-        raise UserCodeError(f"the returned module gives {list(array.shape)} for {len(rows)} rows",
-                            hint=f"it must give [rows, {width}]")  # fmt: skip
+    _check_width(array.shape, width)
     return array
+
+
+def _check_width(shape: tuple[int, ...], width: int) -> None:
+    if len(shape) != 2 or shape[1] != width:
+        raise UserCodeError(f"the returned model gives {list(shape)} for {shape[0]} rows",
+                            hint=f"it must give [rows, {width}]")  # fmt: skip
 
 
 def _exported(module: Any, rows: np.ndarray[Any, Any]) -> Any:
