@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.models import Workplace
+from support.qat import trained_bits
 
 from edgewright.artifacts import ArtifactRef
 from edgewright.errors import GateFailed, UserFault
@@ -176,3 +177,53 @@ def test_litert_runs_a_file_of_the_users(tmp_path: Path) -> None:
     file.write_bytes(b"other")
     with pytest.raises(UserFault, match="LiteRT cannot load"):
         place.run("quantize", "changed", **config)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_hls_with_other_parameters_compiles_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the environment is the shared one; what is kept for other models is this test's own
+    python = environment_python(find_target("hls"))
+    monkeypatch.setenv("EDGEWRIGHT_TARGET_PYTHON_HLS", str(python))
+    monkeypatch.setenv("EDGEWRIGHT_TARGET_ENVIRONMENTS", str(tmp_path / "kept"))
+    place = Workplace(tmp_path)
+    place.model_py(CODE.replace("random_state=0", "random_state=SEED").replace("(64, 32)", "(8,)"))
+    data = place.dataset({"train": table(400, 1), "test": table(100, 2)}, "y")
+    results = []
+    for seed in ("0", "1", "1"):
+        place.model_py(CODE.replace("random_state=0", f"random_state={seed}").replace("(64, 32)", "(8,)"))
+        model = place.run("train", f"model-{len(results)}", data=data, entry="model.py:fit").outputs["model"]
+        request = place.request("quantize", f"fpga-{len(results)}", model=model, data=data, target="hls")
+        request.cache = "off"
+        results.append(execute(request, store=place.store))
+        if len(results) == 2:
+            # without what was kept, the same must come out
+            shutil.rmtree(tmp_path / "kept")
+    documents = [read_document(place.store.fetch(result.outputs["model"])) for result in results]
+    assert len({document.details["structure"] for document in documents}) == 1
+    again = ["g++ did not run" in " ".join(result.notes) for result in results]
+    assert again == [False, True, False]
+    assert results[0].outputs["model"].sha256 != results[1].outputs["model"].sha256
+    assert results[1].outputs["model"].sha256 == results[2].outputs["model"].sha256
+    assert all(result.metrics["agreement"] >= 0.97 for result in results)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_hls_is_exact_for_a_model_that_was_trained_for_its_bits(tmp_path: Path) -> None:
+    place = Workplace(tmp_path)
+    random = np.random.default_rng(3)
+
+    def rows(count: int) -> pd.DataFrame:
+        frame = pd.DataFrame(np.round(random.normal(size=(count, 4)) * 16) / 16, columns=["a", "b", "c", "d"])
+        return frame.assign(y=np.where(frame.a - frame.b > 0.5, 2, np.where(frame.c > 0, 1, 0)))
+
+    train = rows(300)
+    (place.code / "net.onnx").write_bytes(trained_bits(train))
+    place.model_py(
+        "from pathlib import Path\n\ndef fit(data):\n    return (Path(__file__).parent / 'net.onnx').read_bytes()\n"
+    )
+    data = place.dataset({"train": train, "test": rows(80)}, "y")
+    model = place.run("train", data=data, entry="model.py:fit").outputs["model"]
+    gates = {"verified": True, "agreement": "== 1", "max_difference": "== 0", "sqnr_db": ">= 200"}
+    result = place.run("quantize", model=model, data=data, target="hls", gates=gates)
+    document = read_document(place.store.fetch(result.outputs["model"]))
+    assert document.verified["checks"] == {"qonnx_executor": {"rows": 16, "exact": True, "max_difference": 0.0}}

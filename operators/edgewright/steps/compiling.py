@@ -114,7 +114,7 @@ def _add_to_verified(variant: Variant, compiled: Compiled) -> None:
 def _make_core(target: Target, job: Job, exported: Variant, rows: Rows) -> tuple[Variant, tuple[str, ...]]:
     from edgewright.targets.isolated import compile_isolated
 
-    parts, core, middle = _cut(job, exported, rows)
+    parts, core, middle = _cut(job, exported, rows, exported.qonnx if target.qonnx else None)
     in_child = target.runtime is not None and target.runtime != "onnxruntime"
     compiled, proof, seconds = compile_isolated(target, core, middle if in_child else None, timed=not target.source)
     if target.format == "onnx":
@@ -123,13 +123,14 @@ def _make_core(target: Target, job: Job, exported: Variant, rows: Rows) -> tuple
     return _finish(target, exported, compiled, proof, seconds, parts, rows)
 
 
-def _cut(job: Job, exported: Variant, rows: Rows) -> tuple[Any, Job, dict[str, Any]]:
+def _cut(job: Job, exported: Variant, rows: Rows, qonnx: bytes | None = None) -> tuple[Any, Job, dict[str, Any]]:
     """Return the model's parts, the job of its arithmetic, and the held-out rows as that takes them."""
     from edgewright.targets import graph
-    from edgewright.targets.partition import split
+    from edgewright.targets.partition import split, split_behind
 
     inputs = feed(rows.frame, exported.document)
-    parts = split(graph.parse(job.model), {name: array[:2] for name, array in inputs.items()})
+    model, probe = graph.parse(job.model), {name: array[:2] for name, array in inputs.items()}
+    parts = split(model, probe) if qonnx is None else split_behind(model, qonnx, "scores", probe)
     middle = {parts.source: _run(parts.before, inputs, parts.source)}
     calibration = {parts.source: _run(parts.before, job.calibration, parts.source)}
     _check_finite(calibration[parts.source])

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgewright.errors import UserCodeError
 from edgewright.steps.environment import version_of
+from edgewright.steps.frameworks_qonnx import Qonnx
 from edgewright.steps.frameworks_torch import Torch
 from edgewright.steps.models import (
     CODE,
@@ -315,7 +316,7 @@ def _check_probabilities(name: str, value: Any) -> None:
         )
 
 
-FRAMEWORKS: tuple[Framework, ...] = (ScikitLearn(), Torch(), Onnx())
+FRAMEWORKS: tuple[Framework, ...] = (ScikitLearn(), Qonnx(), Torch(), Onnx())
 
 
 def framework_of(found: Any, entry: str) -> Framework:

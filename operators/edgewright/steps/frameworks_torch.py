@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Largest difference between the module's and the export's logits, relative to the largest logit.
 _TOLERANCE = 1e-3
-_PROBE = 64
+PROBE = 64
 
 
 class Torch:
@@ -42,10 +42,10 @@ class Torch:
             raise UserCodeError(
                 f"a PyTorch module takes numbers; the data have {', '.join(other)}", hint="encode them in a transform"
             )
-        rows = np.array(data.X.head(_PROBE), dtype=np.float32)  # a copy: PyTorch wants to be able to write
+        rows = np.array(data.X.head(PROBE), dtype=np.float32)  # a copy: PyTorch wants to be able to write
         logits = _ask(found, rows, len(data.classes) if data.problem == "classification" else 1)
         model = _export(found, rows)
-        _finish(model, data)
+        finish(model, data)
         document = ModelDocument(
             format="onnx",
             target="onnx",
@@ -57,7 +57,7 @@ class Torch:
             libraries={name: version_of(name) for name in ("torch", "onnx", "onnxruntime")},
         )
         written = graph.canonical_bytes(model)
-        _hold_against(OnnxModel(written, document), logits, data)
+        hold_against(OnnxModel(written, document), logits, data)
         details = {**graph.describe(model), "estimator": type(found).__name__}
         return write_model(folder, written, document.model_copy(update={"details": details}))
 
@@ -108,7 +108,8 @@ def _export(module: Any, rows: np.ndarray[Any, Any]) -> Any:
     return graph.parse(buffer.getvalue())
 
 
-def _finish(model: Any, data: TrainingData) -> None:
+def finish(model: Any, data: TrainingData) -> None:
+    """Make our outputs of the graph's ``scores``: logits, or predictions."""
     from onnx import helper
 
     from edgewright.targets import graph
@@ -120,13 +121,13 @@ def _finish(model: Any, data: TrainingData) -> None:
     graph.finish_classifier(model, "softmax", len(data.classes))
 
 
-def _hold_against(exported: OnnxModel, logits: np.ndarray[Any, Any], data: TrainingData) -> None:
+def hold_against(exported: OnnxModel, logits: np.ndarray[Any, Any], data: TrainingData) -> None:
     """Refuse an export that answers differently: tracing freezes what depends on the example's values."""
     expected = logits
     if data.problem == "classification":
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         expected = powers / powers.sum(axis=1, keepdims=True)
-    apart = float(np.abs(exported.scores(data.X.head(_PROBE)) - expected).max())
+    apart = float(np.abs(exported.scores(data.X.head(PROBE)) - expected).max())
     if not apart <= _TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise UserCodeError(
             f"the exported module answers differently: {apart:.3g} on the first rows of the part train",

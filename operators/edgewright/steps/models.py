@@ -19,6 +19,8 @@ from edgewright.steps.code import importable
 
 DOCUMENT = "model.json"
 CODE = "code"
+#: A quantization-aware trained model with the bits of each number, beside the one that runs anywhere.
+QONNX = "model.qonnx"
 NUMERIC = ("integer", "number", "boolean")
 
 Problem = Literal["classification", "regression"]

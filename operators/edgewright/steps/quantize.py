@@ -22,6 +22,7 @@ from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import Dataset
 from edgewright.steps.environment import version_of
 from edgewright.steps.models import (
+    QONNX,
     LoadedModel,
     ModelDocument,
     OnnxModel,
@@ -47,6 +48,7 @@ def run(config: QuantizeConfig, context: StepContext) -> StepOutput:
     target, source, dataset = _opened(config, context)
     rows, train = Rows(*metrics.held_out(dataset)), dataset.frame("train")
     exported = _export(source, train, config)
+    exported.qonnx = _qonnx(config, context)
     difference = _check_export(source, exported, rows, config)
     measure_onnx(exported, rows)
     variant, notes = make_variant(target, exported, train, rows, config, context)
@@ -153,6 +155,12 @@ def _export(source: LoadedModel, train: Any, config: QuantizeConfig) -> Variant:
         details=details,
     )
     return Variant("onnx", data, exported)
+
+
+def _qonnx(config: QuantizeConfig, context: StepContext) -> bytes | None:
+    """Return the quantization-aware trained model with the bits of each number, where training left one."""
+    path = context.fetch(config.model) / QONNX
+    return path.read_bytes() if path.is_file() else None
 
 
 def _check_export(source: LoadedModel, exported: Variant, rows: Rows, config: QuantizeConfig) -> float:

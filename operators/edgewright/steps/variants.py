@@ -34,6 +34,7 @@ class Variant:
         files: Files beside the main one.
         compile_seconds: What the compiler took.
         source: Whether it is to be built elsewhere, so that its size says nothing about the hardware.
+        qonnx: The same model with the bits of each number, where it was trained for that.
     """
 
     target: str
@@ -45,6 +46,7 @@ class Variant:
     files: Mapping[str, bytes] = field(default_factory=dict)
     compile_seconds: float = 0.0
     source: bool = False
+    qonnx: bytes | None = None
 
     @property
     def size(self) -> int:

@@ -51,6 +51,7 @@ class Target:
         foreign: Whether somebody else's image compiles it, on a profile with ``foreign: true``; its module then offers
             ``prepare(job, rows, expected, folder)`` and ``collect(job, code, folder)``, run before and after that.
         gpu: Whether a GPU of this machine compiles and runs it, from the portable graph of ``steps/compiling_gpu.py``.
+        qonnx: Whether it takes a quantization-aware trained model as QONNX, with the bits of each number.
         source: Whether it makes sources to be built elsewhere, so that bytes and times say nothing about the hardware.
         seconds: Time limit of its child process.
         memory_gib: Memory limit of its child process.
@@ -70,6 +71,7 @@ class Target:
     core: bool = False
     foreign: bool = False
     gpu: bool = False
+    qonnx: bool = False
     source: bool = False
     seconds: float = 1800.0
     memory_gib: float = 8.0
@@ -84,12 +86,14 @@ class Job:
         calibration: Input name -> array of calibration rows.
         options: ``method``, ``per_channel``, ``calibration_method``, and the task's ``options`` with their defaults.
         scratch: Empty folder for intermediate files.
+        kept: Folder that outlives the task, for what another compile may use again; ``None`` where there is none.
     """
 
     model: bytes
     calibration: Mapping[str, Any]
     options: Mapping[str, Any]
     scratch: Path
+    kept: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,7 @@ TARGETS: dict[str, Target] = {
             environment="hls",
             programs=("g++",),
             core=True,
+            qonnx=True,
             source=True,
         ),
         Target(

@@ -54,7 +54,7 @@ def _answer(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         calibration = dict(arrays)
     scratch = folder / "scratch"
     scratch.mkdir()
-    job = Job((folder / "model.onnx").read_bytes(), calibration, request["options"], scratch)
+    job = Job((folder / "model.onnx").read_bytes(), calibration, request["options"], scratch, Path(request["kept"]))
     compiled: Compiled = module.compile_model(job)
     seconds = time.perf_counter() - started
     _write(folder / OUT, request["file"], compiled)

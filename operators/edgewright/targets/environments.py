@@ -95,10 +95,18 @@ def prepared_python(target: Target | Tool) -> Path | None:
 
 def environment_folder(target: Target | Tool) -> Path:
     """Return where a target's environment is, or will be."""
-    root = os.environ.get("EDGEWRIGHT_TARGET_ENVIRONMENTS")
-    folder = Path(root) if root else find_home() / "environments"
     version = f"py{sys.version_info.major}{sys.version_info.minor}"
-    return folder / f"{Path(target.environment or '').stem}-{version}-{lock_digest(target)[:12]}"
+    return _root() / f"{Path(target.environment or '').stem}-{version}-{lock_digest(target)[:12]}"
+
+
+def reuse_folder(target: Target) -> Path:
+    """Return where a target keeps what another compile may use again."""
+    return _root() / f"reuse-{target.name}"
+
+
+def _root() -> Path:
+    root = os.environ.get("EDGEWRIGHT_TARGET_ENVIRONMENTS")
+    return Path(root) if root else find_home() / "environments"
 
 
 def environment_python(target: Target | Tool, *, timeout: float = _BUILD_SECONDS) -> Path:

@@ -21,8 +21,10 @@ from unittest import mock
 
 from edgewright.errors import UserFault
 from edgewright.targets.base import Compiled, Job
+from edgewright.targets.hls_emulation import load_emulation, structure_of
 
 _PROJECT = "project"
+_EXECUTED = 16
 _BUILT = (".so", ".o", ".a")
 #: What hls4ml has made in this process; ``open_model`` asks its emulation.
 _made: dict[str, Any] = {}
@@ -36,32 +38,38 @@ def compile_model(job: Job) -> Compiled:
     """
     options = job.options
     model, channels = _prepared(job)
+    original = _one_row(job)
+    is_qonnx = any(node.op_type == "Quant" for node in original.graph.node)
     # the stamp goes into file names; it follows from the job, so that equal jobs give equal bytes
     digest = hashlib.sha256(job.model + repr(sorted(options.items())).encode()).hexdigest()
     with _inside(job.scratch), mock.patch("uuid.uuid4", return_value=uuid.UUID(digest[:32])):
-        project = _convert(model, options)
+        project, reused = _convert(model, options, job.kept)
         _made[digest] = (project, channels)
         details = {name: options[name] for name in ("part", "clock_ns", "precision", "reuse_factor", "strategy", "io")}
         layers = [type(layer).__name__ for layer in project.get_layers()]
         data = _archive(job.scratch / _PROJECT)
+        structure = structure_of(job.scratch / _PROJECT)
+        if is_qonnx:
+            details["checks"] = {"qonnx_executor": _ask_executor(project, original, job)}
     details |= {"layers": layers, "backend": "Vitis", "synthesised": False, "channels_last": channels}
-    notes = ("hls: emulated bit by bit in C++; resources and timing need Vitis HLS (build_prj.tcl)",)
+    details["structure"] = structure
+    notes: tuple[str, ...] = ("hls: emulated bit by bit in C++; resources and timing need Vitis HLS (build_prj.tcl)",)
+    if reused:
+        notes += (
+            f"hls: only parameters differ from a model that was compiled before (structure {structure[:12]}): its "
+            "emulation is used again, and g++ did not run",
+        )
     return Compiled(data, details=details, notes=notes, tools={name: _version(name) for name in ("hls4ml", "qonnx")})
 
 
 def _prepared(job: Job) -> tuple[Any, bool]:
     """Return the model as hls4ml wants it (batch of one, channels last), and whether its channels were moved."""
-    import onnx
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
     from qonnx.transformation.gemm_to_matmul import GemmToMatMul
     from qonnx.util.cleanup import cleanup_model
 
-    model = onnx.load_from_string(job.model)
-    for value in (*model.graph.input, *model.graph.output):
-        dim = value.type.tensor_type.shape.dim[0]
-        dim.Clear()
-        dim.dim_value = 1
+    model = _one_row(job)
     _flatten_biases(model)
     channels = len(model.graph.input[0].type.tensor_type.shape.dim) == 4
     try:
@@ -71,6 +79,34 @@ def _prepared(job: Job) -> tuple[Any, bool]:
         return cleanup_model(found.transform(GemmToMatMul())), channels
     except Exception as error:  # qonnx raises whatever it likes
         raise UserFault(f"qonnx cannot prepare this model: {_first_line(error)}") from error
+
+
+def _one_row(job: Job) -> Any:
+    import onnx
+
+    model = onnx.load_from_string(job.model)
+    for value in (*model.graph.input, *model.graph.output):
+        dim = value.type.tensor_type.shape.dim[0]
+        dim.Clear()
+        dim.dim_value = 1
+    return model
+
+
+def _ask_executor(project: Any, model: Any, job: Job) -> dict[str, Any]:
+    """Hold the emulation against qonnx's own executor, which knows what its nodes mean."""
+    import numpy as np
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.util.cleanup import cleanup_model
+
+    (rows,) = job.calibration.values()
+    rows = np.ascontiguousarray(rows[:_EXECUTED], dtype=np.float32)
+    found = cleanup_model(ModelWrapper(model))
+    given, result = found.graph.input[0].name, found.graph.output[0].name
+    expected = np.concatenate([execute_onnx(found, {given: row[None]})[result] for row in rows])
+    emulated = np.asarray(project.predict(rows)).reshape(expected.shape)
+    apart = np.abs(expected - emulated)
+    return {"rows": len(rows), "exact": bool((apart == 0).all()), "max_difference": round(float(apart.max()), 9)}
 
 
 def _flatten_biases(model: Any) -> None:
@@ -83,7 +119,8 @@ def _flatten_biases(model: Any) -> None:
             tensor.dims.append(width)
 
 
-def _convert(model: Any, options: Any) -> Any:
+def _convert(model: Any, options: Any, kept: Path | None) -> tuple[Any, bool]:
+    """Return the written project, ready to be asked, and whether its emulation was compiled before."""
     import hls4ml
 
     try:
@@ -96,13 +133,14 @@ def _convert(model: Any, options: Any) -> Any:
             model, output_dir=_PROJECT, backend="Vitis", hls_config=config, part=options["part"],
             clock_period=options["clock_ns"], io_type=f"io_{options['io']}",
         )  # fmt: skip
-        project.compile()
+        project.write()
+        reused = load_emulation(project, Path(_PROJECT), kept)
     except Exception as error:  # hls4ml has no common class of errors
         raise UserFault(
             f"hls4ml cannot convert this model: {_first_line(error)}",
             hint="it knows dense and convolutional layers with common activations; see its documentation",
         ) from error
-    return project
+    return project, reused
 
 
 def _first_line(error: Exception) -> str:

@@ -22,7 +22,7 @@ from typing import IO, Any
 from edgewright.errors import SystemFault, UserFault
 from edgewright.targets.base import Compiled, Job, Target
 from edgewright.targets.child import OUT
-from edgewright.targets.environments import environment_python
+from edgewright.targets.environments import environment_python, reuse_folder
 from edgewright.targets.timing import Latency
 
 log = logging.getLogger("edgewright.targets")
@@ -79,6 +79,7 @@ def compile_isolated(
         "module": target.module,
         "file": f"model{target.suffix}",
         "options": dict(job.options),
+        "kept": str(reuse_folder(target)),
         "prove": rows is not None,
         "timed": timed,
         "memory_gib": target.memory_gib,

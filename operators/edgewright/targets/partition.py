@@ -77,6 +77,22 @@ def split(model: onnx.ModelProto, probe: Mapping[str, Any]) -> Parts:
     )
 
 
+def split_behind(model: onnx.ModelProto, core: bytes, result: str, probe: Mapping[str, Any]) -> Parts:
+    """Cut a model behind a value, for a target that takes all before it in a form of its own.
+
+    Args:
+        model: The float model with one input.
+        core: That form, from the model's input to the value.
+        result: The value.
+        probe: Input name -> array of some rows.
+    """
+    (given,) = model.graph.input
+    types = _types(model, [given.name, result], probe)
+    after = _between(model, [result], [value.name for value in model.graph.output], types)
+    shape = tuple(dim.dim_value for dim in types[given.name].type.tensor_type.shape.dim[1:])
+    return Parts(None, core, canonical_bytes(after), given.name, result, shape)
+
+
 def _result(nodes: list[Any], last: int, constants: set[str]) -> str:
     """Return the output of the last matrix product, its bias included."""
     name = nodes[last].output[0]
