@@ -25,6 +25,7 @@ from edgewright.errors import ConfigError, Unavailable, UserCodeError
 from edgewright.spec.steps.spark import SparkConfig
 from edgewright.spec.steps.transform import TransformConfig
 from edgewright.steps import spark
+from edgewright.steps.connections import connections_of
 from edgewright.steps.data import Dataset
 from edgewright.steps.spark_faults import said, short, unresolved
 from edgewright.targets.environments import environment_python
@@ -143,6 +144,11 @@ def test_logins_reach_spark_by_a_file_that_only_this_user_reads(monkeypatch: pyt
     monkeypatch.delenv("AIRFLOW_CONN_BROKERS")
     with pytest.raises(ConfigError, match="no connection 'brokers'"):
         spark.settings(config, "x", tmp_path)
+
+
+def test_the_operator_finds_the_connections_of_spark():
+    assert "raw" in connections_of({"spark": {"connections": ["raw"]}})
+    assert "raw" not in connections_of({"spark": {}})
 
 
 def test_what_reads_from_elsewhere_is_not_cached():

@@ -27,6 +27,8 @@ entry_points:
     command: python nothing.py
   broken:
     command: python broken.py
+  untrusted:
+    command: python untrusted.py
 """
 TRAIN = """
 import os, sys
@@ -42,6 +44,13 @@ with mlflow.start_run():
     mlflow.sklearn.log_model(model, name="model", serialization_format="cloudpickle")
 open(os.environ["EDGEWRIGHT_OUTPUT"] + "/coefficients.txt", "w").write(str(model.coef_))
 print("python is", sys.executable)
+"""
+UNTRUSTED = """
+import mlflow, mlflow.sklearn
+from sklearn.tree import DecisionTreeClassifier
+
+with mlflow.start_run():
+    mlflow.sklearn.log_model(DecisionTreeClassifier().fit([[0], [1]], [0, 1]), name="model")
 """
 
 
@@ -66,6 +75,7 @@ def project(place: Workplace, environment: str = "") -> None:
     (folder / "helpers.py").write_text("def features(rows):\n    return [n for n in rows if n != 'y']\n")
     (folder / "nothing.py").write_text("print('no model')\n")
     (folder / "broken.py").write_text("1 / 0\n")
+    (folder / "untrusted.py").write_text(UNTRUSTED)
 
 
 def test_an_entry_point_and_parameters_that_are_not_there_are_said_before_anything_runs(
@@ -111,6 +121,7 @@ def test_the_model_that_a_project_logs_is_the_tasks_model(place: Workplace, data
     ("entry_point", "says"),
     [
         ("nothing", r"churn/MLproject logged no model\n  hint: log one model, such as mlflow\.sklearn\.log_model"),
+        ("untrusted", r"untrusted of churn logs a model with types that skops does not trust\n  hint: .*cloudpickle"),
         ("broken", r"broken of churn ended with 1\n  hint: its last lines: .*ZeroDivisionError: division by zero"),
     ],
 )

@@ -128,6 +128,10 @@ def _raise(config: TrainConfig, code: int, said: list[str], tail: str) -> None:
     if config.environment != "local" and any(word in line for line in said for word in _NOT_BUILT):
         hint = "its python_env needs the package index, and requirements that fit together"
         raise Unavailable(f"the environment of {config.project} could not be built: {tail}", hint=hint)
+    if any("references untrusted types" in line for line in said):
+        what = f"{config.entry_point} of {config.project}"
+        hint = 'log it with serialization_format="cloudpickle", or skops_trusted_types=[...]; the log names the types'
+        raise UserCodeError(f"{what} logs a model with types that skops does not trust", hint=hint)
     ended = f"ended with {code}" if code > 0 else f"was killed by signal {-code}"
     raise UserCodeError(f"{config.entry_point} of {config.project} {ended}", hint=f"its last lines: {tail}")
 
