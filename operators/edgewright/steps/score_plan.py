@@ -20,15 +20,17 @@ import pyarrow.parquet as pq
 
 from edgewright.artifacts import digest_json
 from edgewright.errors import ConfigError, DataError
-from edgewright.spec.steps.score import MIB, ScoreConfig
+from edgewright.steps.addresses import shown
 from edgewright.steps.score_places import Place
 from edgewright.steps.score_read import Reading, unpacked
 from edgewright.steps.score_scan import Cut, scan
-from edgewright.steps.score_tables import TableRows, plan_table
-from edgewright.steps.sources import shown
 
 if TYPE_CHECKING:
+    from edgewright.spec.steps.score import ScoreConfig
     from edgewright.steps.context import StepContext
+
+#: Bytes.
+MIB = 1 << 20
 
 _SUFFIXES = {
     ".csv": "csv",
@@ -116,6 +118,8 @@ def plan_table_of(config: ScoreConfig, context: StepContext, needed: list[str], 
         ConfigError: the table has no key.
         DataError: it is not there, or lacks columns.
     """
+    from edgewright.steps.score_tables import TableRows, plan_table
+
     identity = context.request.identity
     asked = config.model_dump(mode="json", include={"source", "sql", "cassandra"})
     run = {"run": [identity.dag_id, identity.run_id, identity.task_id], "table": asked, "model": model}

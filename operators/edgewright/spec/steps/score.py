@@ -13,7 +13,6 @@ from edgewright.spec.steps.row_sources import CassandraRows, SqlRows, is_sql, sc
 
 #: Columns that every output has; probabilities come after them.
 OWN_COLUMNS = ("file", "row", "prediction", "model")
-MIB = 1 << 20
 KAFKA = "kafka://"
 _TOPIC = re.compile(r"kafka://[A-Za-z0-9._-]{1,249}")
 _NOT_OF_TOPICS = {
