@@ -2,6 +2,7 @@
 
     python bench/ingest_memory.py                 # 2 GB, and 200 MB for the comparison
     python bench/ingest_memory.py --megabytes 500
+    python bench/ingest_memory.py --generated 20 --limit 768   # 20 GB by HTTP, made as they are read, in 768 MiB
 
 Each measurement runs in a process of its own; peak memory is that process's largest resident set. The file is made of
 random rows (13 numbers and a label), so nothing can be learnt from repetition. ``ingest`` also splits, hashes, writes
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -19,6 +21,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import scoring
 
 BLOCK_ROWS = 100_000
 
@@ -46,7 +51,8 @@ def run_ingest(folder: Path, name: str, scratch: Path) -> dict[str, object]:
     from edgewright.steps.contract import Identity, Source, StepRequest
     from edgewright.steps.execute import execute
 
-    config = {"source": name, "label": "y", "split": {"test": 0.25, "seed": 7, "stratify": True}}
+    label = "num" if "://" in name else "y"
+    config = {"source": name, "label": label, "split": {"test": 0.25, "seed": 7, "stratify": True}}
     identity = Identity(dag_id="bench", run_id="r", task_id="data")
     request = StepRequest(
         step="ingest", config=config, identity=identity, source=Source(folder=str(folder)), store=str(scratch / "store")
@@ -62,18 +68,20 @@ def run_pandas(folder: Path, name: str) -> dict[str, object]:
     return {"rows": len(pd.read_csv(folder / name))}
 
 
-def measure(what: str, folder: Path, name: str) -> dict[str, object]:
-    """Run one measurement in a process of its own."""
+def measure(what: str, folder: Path, name: str, limit: int = 0) -> dict[str, object]:
+    """Run one measurement in a process of its own, with at most so many MiB of memory."""
     scratch = folder / f"scratch-{what}"
     scratch.mkdir()
-    command = [sys.executable, __file__, "--measure", what, str(folder), name, str(scratch)]
+    command = [sys.executable, __file__, "--measure", what, str(folder), name, str(scratch), str(limit)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True, env=None)
     shutil.rmtree(scratch)
     return json.loads(answer.stdout.splitlines()[-1])
 
 
-def child(what: str, folder: Path, name: str, scratch: Path) -> None:
+def child(what: str, folder: Path, name: str, scratch: Path, limit: int) -> None:
     """Measure in this process and print the result."""
+    if limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit << 20, limit << 20))
     tempfile.tempdir = str(scratch)
     clock, cpu = time.perf_counter(), time.process_time()
     found = run_ingest(folder, name, scratch) if what == "ingest" else run_pandas(folder, name)
@@ -93,20 +101,33 @@ def show(what: str, size: float, found: dict[str, object]) -> None:
     )
 
 
+def stream(folder: Path, gigabytes: float, limit: int) -> None:
+    """Ingest by HTTP what is made as it is read, packed, so that the disk need not hold it twice."""
+    with scoring.generated(gigabytes) as (_, size):
+        address = f"{os.environ['AWS_ENDPOINT_URL']}/bench/patients.csv.gz"
+        show("ingest", size / 1e6, measure("ingest", folder, address, limit))
+    print(f"the process could not have more than {limit} MiB")
+
+
 def main() -> None:
     """Generate, measure, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=2_000)
     parser.add_argument("--compare-megabytes", type=int, default=200)
+    parser.add_argument("--generated", type=float, default=0, help="GB that are made when they are read")
+    parser.add_argument("--limit", type=int, default=768, help="MiB of memory that --generated may take")
     parser.add_argument("--folder", type=Path, default=None, help="where to write (three times the size is needed)")
-    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        what, folder, name, scratch = options.measure
-        child(what, Path(folder), name, Path(scratch))
+        what, folder, name, scratch, limit = options.measure
+        child(what, Path(folder), name, Path(scratch), int(limit))
         return
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="edgewright-bench-") as place:
         folder = Path(place)
+        if options.generated:
+            stream(folder, options.generated, options.limit)
+            return
         generate(folder / "small.csv", options.compare_megabytes)
         small = (folder / "small.csv").stat().st_size / 1e6
         peer = measure("pandas", folder, "small.csv")

@@ -3,6 +3,8 @@
     python bench/scoring.py                               # 200 MB for the ratios
     python bench/scoring.py --memory 100,1000,4000        # and peak memory over growing files
     python bench/scoring.py --processes 1,2               # and how it grows with processes
+    python bench/scoring.py --generated 20 --limit 1024   # 20 GB that need no disk, each process limited to 1,024 MiB
+    python bench/scoring.py --quoted                      # texts in quotes, as Arrow writes them and pandas does not
 
 Each measurement runs in a process of its own, one after the other, on one generated file (an id and 13 numbers).
 CPU seconds are those of the process and its children after the libraries are imported; for several processes their
@@ -16,6 +18,7 @@ start is counted too. What is compared:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -23,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +35,7 @@ BLOCK_ROWS = 100_000
 MODELS = ("network", "boosting")
 
 
-def generate(path: Path, megabytes: float) -> None:
+def generate(path: Path, megabytes: float, *, quoted: bool = False) -> None:
     """Write patients whose values are spread as the real ones are."""
     import numpy as np
     import pandas as pd
@@ -47,7 +51,10 @@ def generate(path: Path, megabytes: float) -> None:
             for name in real:
                 values = real[name].dropna().to_numpy(dtype=float)
                 columns[name] = (random.choice(values, BLOCK_ROWS) + random.normal(0, 0.01, BLOCK_ROWS)).round(3)
-            pacsv.write_csv(pa.table(columns), file, pacsv.WriteOptions(include_header=rows == 0))
+            options = pacsv.WriteOptions(include_header=False, quoting_style="all_valid" if quoted else "needed")
+            if not rows:
+                file.write((",".join(columns) + "\n").encode())
+            pacsv.write_csv(pa.table(columns), file, options)
             rows += BLOCK_ROWS
 
 
@@ -125,18 +132,22 @@ def score(job: dict[str, Any]) -> int:
     from edgewright.steps.contract import Identity, StepRequest
     from edgewright.steps.execute import execute
 
+    source = job["file"] if "://" in job["file"] else f"file://{job['file']}"
     config = {
-        "model": job["model"], "source": f"file://{job['file']}", "to": f"file://{job['to']}", "keep": ["patient"],
+        "model": job["model"], "source": source, "to": f"file://{job['to']}", "keep": ["patient"],
         "processes": job["processes"], "shard_mib": 32,
     }  # fmt: skip
     identity = Identity(dag_id="bench", run_id="score", task_id="score")
     result = execute(StepRequest(step="score", config=config, identity=identity, store=job["store"]))
-    print(json.dumps({"engine": result.tags["engine"]}), file=sys.stderr)
+    shards = round(result.metrics["cpu_seconds"], 1)
+    print(json.dumps({"engine": f"{result.tags['engine']}, {shards} CPU-s in shards"}), file=sys.stderr)
     return int(result.metrics["rows"])
 
 
 def child(name: str, job: dict[str, Any]) -> None:
     """Run one way and print what it cost."""
+    if job.get("limit"):
+        resource.setrlimit(resource.RLIMIT_DATA, (job["limit"] << 20,) * 2)  # its processes have the same limit
     import onnxruntime  # noqa: F401
     import pandas as pd  # noqa: F401
     import pyarrow.csv
@@ -175,6 +186,32 @@ def measure(name: str, job: dict[str, Any]) -> dict[str, Any]:
     return {**found, **(json.loads(notes[0]) if notes else {})}
 
 
+@contextlib.contextmanager
+def generated(gigabytes: float) -> Iterator[tuple[str, int]]:
+    """Serve an object that is made when it is read; yield its address and size."""
+    command = [sys.executable, str(Path(__file__).parent / "generated.py"), str(gigabytes)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        port, size = server.stdout.readline().split()
+        os.environ |= {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s",
+            "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+        }  # fmt: skip
+        yield "s3://bench/patients.csv", int(size)
+        server.stdin.close()
+
+
+def stream(job: dict[str, Any], gigabytes: float, limit: int, processes: list[int]) -> None:
+    """Score more than fits on a disk, with the memory of each process limited."""
+    with generated(gigabytes) as (address, size):
+        for count in processes:
+            found = measure("score", {**job, "file": address, "processes": count, "limit": limit})
+            print(line(f"network: {size / 1e9:.1f} GB from S3, {count} process(es)", found), flush=True)
+            hours = found["cpu"] / size * 1e12 / 3600
+            print(f"    no process had more than {limit} MiB; 1 TB of this: {hours:.1f} CPU-hours")
+
+
 def line(what: str, found: dict[str, Any], base: float | None = None) -> str:
     """Return a row of the table."""
     rate = found["rows"] / found["cpu"]
@@ -191,6 +228,11 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=200)
     parser.add_argument("--memory", default="", help="sizes in MB, such as 100,1000,4000")
     parser.add_argument("--processes", default="1", help="such as 1,2")
+    parser.add_argument("--generated", type=float, default=0, help="GB that are made when they are read")
+    parser.add_argument(
+        "--limit", type=int, default=1024, help="MiB of memory that each process of --generated may have"
+    )
+    parser.add_argument("--quoted", action="store_true", help="texts in quotes")
     parser.add_argument("--child", nargs=2)
     options = parser.parse_args()
     if options.child:
@@ -199,11 +241,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="edgewright-scoring-") as scratch:
         folder = Path(scratch)
         file = folder / "patients.csv"
-        generate(file, options.megabytes)
+        generate(file, options.megabytes, quoted=options.quoted)
         import pandas as pd
 
         features = [name for name in pd.read_csv(ROOT / "dags/bracelet/cleveland.csv", nrows=1) if name != "num"]
         job = {"file": str(file), "features": features, "store": str(folder / "store"), "scratch": scratch}
+        if options.generated:
+            job["model"] = train(folder, "network")
+            stream(job, options.generated, options.limit, [int(one) for one in options.processes.split(",")])
+            return
         base = measure("parse", job)
         print(f"{file.stat().st_size / 1e6:,.0f} MB of CSV; the ratio is to pandas with the same model")
         print(line("CSV parser alone, one thread", base))
@@ -217,7 +263,7 @@ def main() -> None:
                 print(f"    CPU of parser and score: 1 to {found['cpu'] / base['cpu']:.2f}")
         for size in filter(None, options.memory.split(",")):
             file.unlink()
-            generate(file, float(size))
+            generate(file, float(size), quoted=options.quoted)
             job["model"] = train(folder, "network")
             print(line(f"network: score, {size} MB, 1 process", measure("score", {**job, "processes": 1})), flush=True)
 

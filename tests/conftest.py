@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from support.mlflow_server import MlflowServer
 from support.mlflow_server import mlflow_server as run_mlflow_server
-from support.servers import cassandra, kafka, mosquitto, postgres, s3_server, schema_registry
+from support.servers import cassandra, kafka, mariadb, mosquitto, postgres, s3_server, schema_registry
 
-__all__ = ["cassandra", "kafka", "mlflow_server", "mosquitto", "postgres", "s3_server", "schema_registry"]
+__all__ = ["cassandra", "kafka", "mariadb", "mlflow_server", "mosquitto", "postgres", "s3_server", "schema_registry"]
 
 HERE = Path(__file__).parent
 #: Rooms whose files share servers that take long to start.

@@ -21,7 +21,7 @@ from support.releases import model_folder
 from tests.steps.conftest import RunStep
 
 from edgewright.artifacts import ArtifactStore
-from edgewright.errors import ConfigError, DataError
+from edgewright.errors import ConfigError, DataError, GateFailed
 from edgewright.steps.connections import connections_of
 from edgewright.steps.models import load_model
 from edgewright.streams.addresses import cassandra_address
@@ -285,7 +285,6 @@ def test_both_connections_are_handed_over():
         ({"source": "a.csv", "sql": {"table": "t"}}, "sql goes with a source of that kind"),
         ({"source": "a.csv", "to": "postgresql://h/d"}, "needs into"),
         ({"source": "a.csv", "into": {"table": "t"}}, "into goes with to: DATABASE"),
-        ({"source": "postgresql://h/d", "sql": {"table": "t", "watermark": "at"}}, "watermark is for ingest"),
         ({"source": "cassandra://h/k.t", "delimiter": ";"}, "delimiter: for files"),
         ({"source": "a.csv", "to": "cassandra://h/k.t", "output": "csv"}, "output is for files"),
         ({"source": "a.csv", "to_connection": "x"}, "to_connection is for a table"),
@@ -298,3 +297,80 @@ def test_what_does_not_go_together_is_said(given: dict[str, Any], said: str):
 
     with pytest.raises(ValidationError, match=said):
         ScoreConfig.model_validate({"registered": "bracelet", **given})
+
+
+def test_only_new_rows_are_scored_by_a_watermark(model: Any, run_step: RunStep, tmp_path: Path):
+    clinic = tmp_path / "clinic.db"
+    frame = frame_of(300).assign(id=range(300), at=[f"2026-01-{1 + number // 100:02}" for number in range(300)])
+    with sqlite3.connect(clinic) as connection:
+        frame.iloc[:200].to_sql("visits", connection, index=False)
+
+    def score(run: str, **more: Any) -> Any:
+        sql = {"table": "visits", "watermark": "at", "split_by": "id", "parts": 3}
+        config = {"model": model, "source": f"sqlite:///{clinic}", "sql": sql, "key": ["id"], "processes": 1,
+                  "to": f"file://{tmp_path}/out", **more}  # fmt: skip
+        return run_step("score", config, run=run)
+
+    def ids() -> list[int]:
+        parts = sorted((tmp_path / "out").glob("*/*/part-*"))
+        return sorted(value for part in parts for value in pd.read_parquet(part)["id"].tolist())
+
+    assert score("r1").metrics["rows"] == 200
+    nothing = score("r2")
+    assert (nothing.metrics["rows"], nothing.metrics["shards"]) == (0, 0)
+    assert ids() == list(range(200))
+    with sqlite3.connect(clinic) as connection:
+        frame.iloc[200:].to_sql("visits", connection, index=False, if_exists="append")
+    # one whose rows are refused leaves them to the next
+    with sqlite3.connect(clinic) as connection:
+        connection.execute("UPDATE visits SET a = NULL WHERE id >= 250")
+    with pytest.raises(GateFailed):
+        score("r3")
+    with sqlite3.connect(clinic) as connection:
+        connection.execute("UPDATE visits SET a = 1 WHERE id >= 250")
+    new = score("r4")
+    assert (new.metrics["rows"], new.metrics["rejected"]) == (100, 0)
+    latest = json.loads((tmp_path / "out" / "latest.json").read_text())
+    assert latest["rows"] == 100
+    # a try after a crash, or a run that is cleared, keeps the rows that it began with
+    assert score("r4").metrics["shards_reused"] == 3
+    assert score("r5").metrics["rows"] == 0
+    # another model, or another answer, is another beginning
+    assert score("r6", probabilities=False).metrics["rows"] == 300
+
+
+def test_a_late_run_takes_no_watermark_back(model: Any, run_step: RunStep, tmp_path: Path, monkeypatch):
+    from edgewright.steps import score as module
+
+    clinic = tmp_path / "clinic.db"
+    frame = frame_of(200).assign(id=range(200))
+    with sqlite3.connect(clinic) as connection:
+        frame.iloc[:100].to_sql("visits", connection, index=False)
+    config = {"model": model, "source": f"sqlite:///{clinic}", "key": ["id"], "processes": 1,
+              "sql": {"table": "visits", "watermark": "id"}, "to": f"file://{tmp_path}/out"}  # fmt: skip
+    monkeypatch.setattr(module, "remember", lambda out, plan: None)  # killed right before it would write it down
+    assert run_step("score", config, run="slow").metrics["rows"] == 100
+    monkeypatch.undo()
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC", "postgres://postgres:unused@/")
+    with sqlite3.connect(clinic) as connection:
+        frame.iloc[100:].to_sql("visits", connection, index=False, if_exists="append")
+    assert run_step("score", config, run="quick").metrics["rows"] == 200, "what was not noted is scored again"
+    assert run_step("score", config, run="slow").metrics["shards_reused"] == 1
+    assert run_step("score", config, run="last").metrics["rows"] == 0
+
+
+def test_new_rows_of_postgresql_into_a_table(database: Any, model: Any, run_step: RunStep, tmp_path: Path):
+    address, connection = database
+    connection.execute("CREATE TABLE stream (id bigint PRIMARY KEY, at timestamptz, a float8, b float8, c float8)")
+    insert = (
+        "INSERT INTO stream SELECT n, '2026-01-01'::timestamptz + n * interval '1 s', n, 1, 2"
+        " FROM generate_series(%s::int, %s::int) n"
+    )
+    connection.execute(insert, (1, 500))
+    sql = {"table": "stream", "watermark": "at", "parts": 2, "split_by": "id"}
+    into = {"to": of(address), "to_connection": "clinic", "into": {"table": "stream_risk"}}
+    config = {**asked(model, address, **into), "sql": sql}
+    assert run_step("score", config, run="r1").metrics["rows"] == 500
+    connection.execute(insert, (501, 700))
+    assert run_step("score", config, run="r2").metrics["rows"] == 200
+    assert connection.execute("SELECT count(*), count(DISTINCT id) FROM stream_risk").fetchone() == (700, 700)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from edgewright.errors import ConfigError, DataError, Unavailable
+from edgewright.steps.addresses import shown
 from edgewright.steps.contract import StepResult
 from edgewright.steps.data import Dataset
-from edgewright.steps.sources import shown
 
 ROWS = b"a,y\n" + b"".join(b"%d,%d\n" % (n, n % 2) for n in range(100))
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]

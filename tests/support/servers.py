@@ -13,6 +13,7 @@ import pytest
 from edgewright.cli.dev.base import Server
 from edgewright.cli.dev.cassandra import CassandraServer
 from edgewright.cli.dev.kafka import KafkaServer
+from edgewright.cli.dev.mariadb import MariaDbServer
 from edgewright.cli.dev.mosquitto import MosquittoServer
 from edgewright.cli.dev.postgres import PostgresServer
 from edgewright.cli.dev.s3 import S3Server
@@ -68,6 +69,14 @@ def postgres() -> Iterator[PostgresServer]:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDbServer]:
+    """Return a running MariaDB (5 s to start). Use tables of your own."""
+    demand(MariaDbServer)
+    with MariaDbServer(tmp_path_factory.mktemp("mariadb")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

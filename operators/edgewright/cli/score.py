@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--query", help="Of a database: a SELECT instead.")
 @click.option("--split-by", help="Column by whose ranges rows are read. Default: a primary key of one column.")
 @click.option("--parts", type=click.IntRange(1, 1000), help="How many ranges. Default: 8.")
+@click.option("--watermark", help="Of a database: a column that grows; only rows above the last run's highest value.")
 @click.option("--key", multiple=True, help="Column that tells rows apart. Repeatable. Default: the primary key.")
 @click.option("--into", metavar="TABLE", help="Of a database in --to: the table that predictions go into.")
 @click.option("--to-connection", help="Airflow connection of a table in --to.")
@@ -84,7 +85,7 @@ def command(
 
 def _of_tables(options: dict[str, Any]) -> dict[str, Any]:
     """Return options as the step has them: those of a table stand together."""
-    sql = {name: options.pop(name) for name in ("table", "query", "split_by", "parts") if name in options}
+    sql = {name: options.pop(name) for name in ("table", "query", "split_by", "parts", "watermark") if name in options}
     into = options.pop("into", None)
     if "key" in options:
         options["key"] = list(options["key"])

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from edgewright.errors import DataError, Skipped
 from edgewright.spec.steps.ingest import IngestConfig
+from edgewright.steps.addresses import shown
 from edgewright.steps.context import StepContext
 from edgewright.steps.contract import StepOutput
 from edgewright.steps.data import DatasetWriter, reference_meta
@@ -24,7 +25,6 @@ from edgewright.steps.hashes import HashSet, row_hashes
 from edgewright.steps.meter import Meter
 from edgewright.steps.opened import open_source
 from edgewright.steps.personal import personal_columns
-from edgewright.steps.sources import shown
 from edgewright.steps.split import Splitter
 from edgewright.steps.spool import Spool
 from edgewright.steps.tables import Table, open_table, read_all

@@ -7,15 +7,16 @@ import json
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgewright.artifacts import sha256_bytes
 from edgewright.errors import DamagedArtifact, DataError, UserFault
-from edgewright.steps.code import importable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DOCUMENT = "model.json"
 CODE = "code"
@@ -166,6 +167,8 @@ class PickledModel:
     @contextlib.contextmanager
     def _own_code(self) -> Iterator[None]:
         if self._code.is_dir():
+            from edgewright.steps.code import importable
+
             with importable(self._code):
                 yield
         else:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from edgewright.errors import DataError
 from edgewright.spec.steps.ingest import IngestConfig
+from edgewright.steps.addresses import shown
 from edgewright.steps.context import StepContext
 from edgewright.steps.increments import Increments
 from edgewright.steps.row_segments import SegmentTable
 from edgewright.steps.row_sources import Gathered, RowSource, gather, retried
-from edgewright.steps.sources import obtain, shown
+from edgewright.steps.sources import obtain
 from edgewright.steps.tables import Table, open_table
 
 #: Opens what was fetched, with a configuration and types that are already decided; as often as one likes.

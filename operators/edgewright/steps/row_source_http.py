@@ -12,11 +12,12 @@ import pyarrow as pa
 from edgewright.errors import DataError, Unavailable
 from edgewright.spec.steps.ingest import IngestConfig
 from edgewright.spec.steps.row_sources import HttpPages
+from edgewright.steps.addresses import shown
 from edgewright.steps.connections import Credentials
 from edgewright.steps.context import StepContext
 from edgewright.steps.row_sources import Part, RowSource, TryLater, retried
 from edgewright.steps.row_values import batch_of
-from edgewright.steps.sources import LATER, TIMEOUT, check_status, shown
+from edgewright.steps.sources import LATER, TIMEOUT, check_status
 
 #: Pages of one part: so many are asked again at most when a task is tried again.
 _BLOCK = 20

@@ -280,10 +280,12 @@ def _sqlite(url: URL, context: StepContext | None) -> URL:
 
 
 def _driver(name: str) -> str:
-    """Return a drivername whose driver is there: PostgreSQL has two that are common."""
+    """Return a drivername whose driver is there: PostgreSQL, MySQL and MariaDB have two each that are common."""
     name = "postgresql" if name == "postgres" else name
     if name == "postgresql" and importlib.util.find_spec("psycopg") is None and importlib.util.find_spec("psycopg2"):
         return "postgresql+psycopg2"
+    if name in ("mysql", "mariadb") and importlib.util.find_spec("MySQLdb") is None:
+        return f"{name}+pymysql"
     return name
 
 
@@ -303,6 +305,8 @@ def open_engine(url: URL) -> Engine:
         hint = f"install the driver of {url.drivername}"
         if url.get_backend_name() == "postgresql":
             hint = 'pip install "edgewright[postgres]"'
+        elif url.get_backend_name() in ("mysql", "mariadb"):
+            hint = 'pip install "edgewright[mysql]"'
         raise ConfigError(f"the database's driver is not here: {error}", where="source", hint=hint) from error
 
 

@@ -39,7 +39,7 @@ from edgewright.steps.reports import Report, Table
 from edgewright.steps.row_source_sql import database_url
 from edgewright.steps.score_model import WORTH_MEASURING, Candidates, Engine, Scorer, candidates, choose
 from edgewright.steps.score_places import Place, place_of
-from edgewright.steps.score_plan import FilePlan, plan_file, plan_table_of
+from edgewright.steps.score_plan import FilePlan, plan_file, plan_table_of, remember
 from edgewright.steps.score_pool import Shard, score_all
 from edgewright.steps.score_progress import Progress
 from edgewright.steps.score_read import blocks
@@ -259,6 +259,8 @@ def _output(job: Job, config: ScoreConfig, context: StepContext, outcome: Outcom
         for plan in job.plans:
             job.out.child(f"{plan.folder}/_SUCCESS").write(b"")
         if gate.passed:
+            for plan in job.plans:
+                remember(job.out, plan)
             latest = Place(job.out.address.rpartition("/")[0], job.out.connection)
             latest.child("latest.json").write_json(document)
     folder = context.folder("report")

@@ -11,15 +11,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from edgewright.errors import ConfigError, DataError, NotFound, UserFault
-from edgewright.spec.steps.score import ScoreConfig
-from edgewright.steps.context import StepContext
 from edgewright.steps.models import LoadedModel, ModelDocument, OnnxModel, load_model, read_document, write_model
+
+if TYPE_CHECKING:
+    from edgewright.spec.steps.score import ScoreConfig
+    from edgewright.steps.context import StepContext
 
 BATCHES = (4_096, 65_536)
 #: Fewer rows than this cost less than finding out what is faster.
@@ -171,6 +173,11 @@ class Scorer:
         self.batch = batch
 
     @property
+    def plain(self) -> bool:
+        """Whether numbers go into ONNX Runtime as they are, without a frame of pandas."""
+        return isinstance(self.model, OnnxModel) and self.document.numeric
+
+    @property
     def number(self) -> pa.DataType:
         """The Arrow type that numbers are read as."""
         return pa.float32() if isinstance(self.model, OnnxModel) else pa.float64()
@@ -179,7 +186,7 @@ class Scorer:
         """Return class probabilities ``[rows, classes]`` or predictions ``[rows, 1]``."""
         if not table.num_rows:
             return np.empty((0, max(1, len(self.document.classes))))
-        if isinstance(self.model, OnnxModel) and self.document.numeric:
+        if isinstance(self.model, OnnxModel) and self.plain:
             array = self._matrix(table)
             parts = [self.model.run({"X": array[at : at + self.batch]}) for at in range(0, len(array), self.batch)]
         else:

@@ -17,8 +17,8 @@ import fsspec
 from edgewright.artifacts.digest import sha256_file
 from edgewright.artifacts.store import is_conflict
 from edgewright.errors import DataError, EdgewrightError, StoreError, Unavailable
+from edgewright.steps.addresses import shown
 from edgewright.steps.connections import object_store_options
-from edgewright.steps.sources import shown
 
 BLOCK = 8 << 20
 #: Files up to this size are told apart by what is in them, so that a copy or a new checkout is not scored again.

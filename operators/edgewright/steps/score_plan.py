@@ -20,15 +20,18 @@ import pyarrow.parquet as pq
 
 from edgewright.artifacts import digest_json
 from edgewright.errors import ConfigError, DataError
-from edgewright.spec.steps.score import MIB, ScoreConfig
+from edgewright.steps.addresses import shown
+from edgewright.steps.row_values import decode_value, encode_value
 from edgewright.steps.score_places import Place
 from edgewright.steps.score_read import Reading, unpacked
 from edgewright.steps.score_scan import Cut, scan
-from edgewright.steps.score_tables import TableRows, plan_table
-from edgewright.steps.sources import shown
 
 if TYPE_CHECKING:
+    from edgewright.spec.steps.score import ScoreConfig
     from edgewright.steps.context import StepContext
+
+#: Bytes.
+MIB = 1 << 20
 
 _SUFFIXES = {
     ".csv": "csv",
@@ -57,6 +60,8 @@ class FilePlan:
         size: Its bytes; of a table 0.
         key: Columns that tell a row from all others; empty where file and number of the row do.
         sorts: See :class:`~edgewright.steps.score_tables.Planned`.
+        since: Of a table with a watermark: name of the document that says up to where it is scored.
+        mark: What that document says when this plan is done; ``None`` where no row is new.
     """
 
     name: str
@@ -67,6 +72,8 @@ class FilePlan:
     size: int
     key: tuple[str, ...] = ()
     sorts: tuple[int, dict[str, str]] | None = None
+    since: str = ""
+    mark: dict[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return what is kept of it."""
@@ -116,24 +123,56 @@ def plan_table_of(config: ScoreConfig, context: StepContext, needed: list[str], 
         ConfigError: the table has no key.
         DataError: it is not there, or lacks columns.
     """
+    from edgewright.steps.score_tables import TableRows, plan_table
+
     identity = context.request.identity
     asked = config.model_dump(mode="json", include={"source", "sql", "cassandra"})
     run = {"run": [identity.dag_id, identity.run_id, identity.task_id], "table": asked, "model": model}
     folder = f"table-{digest_json(run)[:12]}"
     kept = out.child(f"{folder}/_plan.json")
-    found = kept.read_json()
+    found, since = kept.read_json(), _since(config, model)
     if found is None or found.get("version") != 1:
-        made = plan_table(config, context, needed)
+        before = out.child(since).read_json() if since else None
+        made = plan_table(config, context, needed, decode_value(before["mark"]) if before else None)
         found = kept.create_json({
             "version": 1, "table": made.shown, "source": made.rows.source, "parts": made.rows.parts, "key": made.key,
-            "keep": made.keep, "sorts": made.sorts,
+            "keep": made.keep, "sorts": made.sorts, "after": before["mark"] if before else None,
+            "mark": None if made.highest is None else encode_value(made.highest),
         })  # fmt: skip
     rows = TableRows(found["source"], tuple(found["parts"]))
     reading = Reading(out.child(folder), found["table"], "table", table=rows)
     cuts = tuple(Cut(number, number + 1, 1, 0) for number in range(len(rows.parts)))
     sorts = (found["sorts"][0], found["sorts"][1]) if found["sorts"] else None
     keep = {name: found["keep"][name] for name in dict.fromkeys([*found["key"], *config.keep])}
-    return FilePlan(found["table"], folder, reading, keep, cuts, 0, tuple(found["key"]), sorts)
+    if since:
+        context.note(
+            "%s above %s: %s", found["table"], _said(found.get("after")), _said(found.get("mark"), "no new row")
+        )
+    return FilePlan(
+        found["table"], folder, reading, keep, cuts, 0, tuple(found["key"]), sorts, since, found.get("mark")
+    )
+
+
+def _since(config: ScoreConfig, model: str) -> str:
+    """Return the name of the document that says up to where a table is scored by a model; empty without a watermark."""
+    if config.sql is None or not config.sql.watermark:
+        return ""
+    which = config.sql.model_dump(mode="json", include={"query", "table", "watermark"})
+    return f"_since-{digest_json([config.source, which, model])[:12]}.json"
+
+
+def _said(mark: dict[str, Any] | None, otherwise: str = "the beginning") -> str:
+    return otherwise if mark is None else str(decode_value(mark))
+
+
+def remember(out: Place, plan: FilePlan) -> None:
+    """Write down up to where a table is scored; a run that ends late takes nothing back."""
+    if not plan.since or plan.mark is None:
+        return
+    place = out.child(plan.since)
+    before = place.read_json()
+    if before is None or decode_value(plan.mark) > decode_value(before["mark"]):
+        place.write_json({"version": 1, "table": plan.name, "mark": plan.mark})
 
 
 def _again(found: dict[str, Any], place: Place, folder: str, config: ScoreConfig) -> FilePlan:

@@ -12,7 +12,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,9 @@ from edgewright.errors import DataError
 from edgewright.steps.score_places import Place
 from edgewright.steps.score_rows import BATCH_ROWS, Bad, Block, Wanted, typed
 from edgewright.steps.score_scan import line_ends
-from edgewright.steps.score_tables import TableRows, blocks_of
+
+if TYPE_CHECKING:
+    from edgewright.steps.score_tables import TableRows
 
 #: Bytes of text that are read at once.
 TEXT_BLOCK = 4 << 20
@@ -82,6 +84,8 @@ def blocks(reading: Reading, start: int, stop: int, first_row: int, wanted: Want
         DataError: the file is damaged.
     """
     if reading.table is not None:
+        from edgewright.steps.score_tables import blocks_of
+
         for table, rows in blocks_of(reading.table, start, wanted, reading.name):
             yield _cast(table, rows, wanted)
         return
@@ -155,10 +159,7 @@ def _outside(data: bytes) -> np.ndarray[Any, Any]:
 
 def count_records(data: bytes, quotes: bool) -> int:
     """Return how many records some bytes hold, empty lines included."""
-    if quotes and b'"' in data:
-        ends = len(_outside(data))
-    else:
-        ends = int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == 10))
+    ends = len(_outside(data)) if quotes and b'"' in data else data.count(b"\n")
     return ends + (not data.endswith(b"\n"))
 
 
@@ -193,7 +194,8 @@ def _read_csv(data: bytes, reading: Reading, names: list[str], types: dict[str, 
         ),
         pacsv.ParseOptions(
             delimiter=reading.delimiter,
-            quote_char='"' if reading.quotes else False,
+            # a block without any is read quicker when the parser need not look for them
+            quote_char='"' if reading.quotes and b'"' in data else False,
             newlines_in_values=reading.folds,
             **parse,
         ),

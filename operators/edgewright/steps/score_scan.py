@@ -111,16 +111,15 @@ def _look(opened: Callable[[], IO[bytes]], start: int, stop: int, quotes: bool) 
 
 
 def _count(data: bytes, at: int, found: Seen, quotes: bool) -> None:
-    array = np.frombuffer(data, dtype=np.uint8)
-    ends = array == _NEWLINE
     if not quotes or b'"' not in data:
         outside = found.quotes & 1  # the assumption under which this piece is outside of quotes
-        found.ends[outside] += int(np.count_nonzero(ends))
+        found.ends[outside] += data.count(b"\n")
         _note_first(found, outside, at, data.find(b"\n"))
         if not quotes:
             found.ends[1], found.first[1] = found.ends[0], found.first[0]
         return
-    places, before, marks = line_ends(array, ends)
+    array = np.frombuffer(data, dtype=np.uint8)
+    places, before, marks = line_ends(array, array == _NEWLINE)
     inside = (before + found.quotes) & 1
     for assumed in (0, 1):
         free = places[inside == assumed]

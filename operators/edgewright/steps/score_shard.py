@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,15 +22,16 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from edgewright.artifacts.digest import sha256_file
+from edgewright.steps.addresses import shown
 from edgewright.steps.models import load_model
 from edgewright.steps.score_model import Engine, Scorer
 from edgewright.steps.score_places import Place
 from edgewright.steps.score_plan import FilePlan
 from edgewright.steps.score_read import blocks
 from edgewright.steps.score_rows import Block, Wanted, unusable
-from edgewright.steps.score_sinks import Sink, Target, opened
-from edgewright.steps.score_tables import without_key
-from edgewright.steps.sources import shown
+
+if TYPE_CHECKING:
+    from edgewright.steps.score_sinks import Sink, Target
 
 _ASIDES_IN_MEMORY = 8 << 20
 #: What a shard of a table counts for: nobody knows how large it is.
@@ -103,6 +104,8 @@ def score_shard(job: Job, scorer: Scorer, plan: FilePlan, cut: int, tell: Tell) 
     started = time.process_time()
     with tempfile.SpooledTemporaryFile(_ASIDES_IN_MEMORY, dir=str(job.scratch)) as asides:
         if job.into is not None:
+            from edgewright.steps.score_sinks import opened
+
             rows, rejected = _write_part(job, scorer, plan, cut, opened(job.into), asides, tell)
             digest, size = "", 0
         else:
@@ -130,6 +133,8 @@ def _write_part(
     wanted = Wanted(scorer.document.features, plan.keep, scorer.number)
     for block in blocks(plan.reading, span.start, span.stop, span.first_row, wanted):
         if plan.key:
+            from edgewright.steps.score_tables import without_key
+
             block = block.without(without_key(block, plan.key))
         scored, scores = ask(scorer, block)
         writer.write(_table(job, plan, scored, scores, scorer))

@@ -58,6 +58,7 @@ class Planned:
         key: Columns that tell rows apart.
         keep: Types of the columns that go into the output: those of the key first.
         sorts: Of a table of Cassandra: how many columns of its key make the partition, and CQL types by column.
+        highest: The watermark up to which rows are scored; ``None`` without one, or where no row is new.
     """
 
     shown: str
@@ -65,6 +66,7 @@ class Planned:
     key: tuple[str, ...]
     keep: dict[str, str | None]
     sorts: tuple[int, dict[str, str]] | None = None
+    highest: Any = None
 
 
 _opened: dict[str, TableSource] = {}
@@ -85,8 +87,14 @@ def close_all() -> None:
         _opened.popitem()[1].close()
 
 
-def plan_table(config: ScoreConfig, context: StepContext, features: list[str]) -> Planned:
+def plan_table(config: ScoreConfig, context: StepContext, features: list[str], after: Any = None) -> Planned:
     """Look at a table and cut it; its source stays open until :func:`close_all`.
+
+    Args:
+        config: The step's.
+        context: The step's.
+        features: Columns of the model.
+        after: Only rows whose watermark is above this; ``None``: all.
 
     Raises:
         ConfigError: it has no key.
@@ -106,11 +114,22 @@ def plan_table(config: ScoreConfig, context: StepContext, features: list[str]) -
     columns = list(dict.fromkeys([*features, *key, *config.keep]))
     rows = TableRows({**rows.source, **split, "columns": columns})
     source = opened(rows)
-    parts = source.parts()
+    parts, highest = _parts(source, rows, after)
     rows = TableRows(rows.source, tuple({"name": part.name, "at": part.at} for part in parts))
     kept = list(dict.fromkeys([*key, *config.keep]))
     keep = _types(source, parts, kept, dict(config.types))
-    return Planned(source.shown, rows, tuple(key), keep, sorts)
+    return Planned(source.shown, rows, tuple(key), keep, sorts, highest)
+
+
+def _parts(source: TableSource, rows: TableRows, after: Any) -> tuple[list[Part], Any]:
+    """Return the parts, and the watermark that they reach; ``None`` without one, or where no row is new."""
+    if not isinstance(source, SqlSource) or source.sql.watermark is None:
+        return source.parts(), None
+    above = SqlSource(IngestConfig.model_validate(rows.source), None, after)
+    try:
+        return above.parts(), above.highest
+    finally:
+        above.close()
 
 
 def _source(config: ScoreConfig, context: StepContext) -> dict[str, Any]:

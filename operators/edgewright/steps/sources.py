@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse, urlunparse
+from urllib.parse import unquote, urlparse
 
 from edgewright.artifacts import erasures
 from edgewright.artifacts.digest import digest_json, sha256_file
 from edgewright.errors import DataError, EdgewrightError, Unavailable
 from edgewright.spec.steps.ingest import KAFKA, IngestConfig
+from edgewright.steps.addresses import shown
 from edgewright.steps.connections import object_store_options
 from edgewright.steps.context import StepContext
 from edgewright.steps.event_rows import Events
@@ -74,14 +75,6 @@ def _identity(address: str, context: StepContext) -> dict[str, Any] | None:
     if address.startswith(("http://", "https://")):
         return _http_identity(address)
     return _object_identity(address, context)
-
-
-def shown(address: str) -> str:
-    """Return an address as it may stand in a manifest or a message: without password and without a signed query."""
-    parts = urlparse(address)
-    if "://" not in address or not (parts.query or "@" in parts.netloc):
-        return address
-    return urlunparse(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
 def local_path(address: str, context: StepContext) -> Path | None:

@@ -26,6 +26,7 @@ SERVERS: dict[str, tuple[str, int, str]] = {
     ),
     "s3": ("s3:S3Server", 9000, "An S3 and SQS server (moto); objects live in memory."),
     "postgres": ("postgres:PostgresServer", 5433, "PostgreSQL, as this machine has it installed."),
+    "mariadb": ("mariadb:MariaDbServer", 3306, "MariaDB, as this machine has it installed."),
     "mqtt": ("mosquitto:MosquittoServer", 1883, "The Mosquitto MQTT broker, as this machine has it installed."),
 }
 #: What comes from Maven Central.

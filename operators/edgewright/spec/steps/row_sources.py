@@ -41,7 +41,7 @@ class SqlRows(StepConfig):
         Field(
             min_length=1,
             description="A column that only grows (a number, a time): each run reads only rows above the last run's "
-            "highest value, and adds them to the rows that it has.",
+            "highest value. ingest adds them to the rows that it has, score scores them alone.",
         ),
     ] = None
     split_by: Annotated[

@@ -13,7 +13,6 @@ from edgewright.spec.steps.row_sources import CassandraRows, SqlRows, is_sql, sc
 
 #: Columns that every output has; probabilities come after them.
 OWN_COLUMNS = ("file", "row", "prediction", "model")
-MIB = 1 << 20
 KAFKA = "kafka://"
 _TOPIC = re.compile(r"kafka://[A-Za-z0-9._-]{1,249}")
 _NOT_OF_TOPICS = {
@@ -163,8 +162,6 @@ class ScoreConfig(StepConfig):
                 raise ValueError(f"{name} goes with a source of that kind, not with this one")
         if tables and is_sql(tables[0]) and self.sql is None:
             raise ValueError("a database needs sql: {table: ...} or sql: {query: ...}")
-        if self.sql is not None and self.sql.watermark:
-            raise ValueError("sql.watermark is for ingest; every run scores all rows of a query or table")
         of_files = {"format", "missing", "delimiter", "encoding", "quotes", "shard_mib"} & self.model_fields_set
         if tables and of_files:
             raise ValueError(f"{', '.join(sorted(of_files))}: for files, and the source is a table")
