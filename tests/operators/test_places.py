@@ -14,12 +14,14 @@ from airflow.sdk.exceptions import TaskDeferred
 from support import airflow_env
 from support.kube_api import KubeApi
 
+from edgewright.artifacts import ArtifactStore
 from edgewright.errors import ConfigError, DataError, SystemFault, UserFault
 from edgewright.operators import IngestOperator
 from edgewright.operators.pods import StepPod
 from edgewright.places.pods import pod_name
 from edgewright.spec.profiles import profile_of
 from edgewright.steps.contract import Identity, Source, StepRequest
+from edgewright.steps.execute import execute
 
 pytestmark = pytest.mark.airflow
 BRACELET = Path(__file__).resolve().parents[2] / "dags" / "bracelet"
@@ -141,6 +143,25 @@ def test_a_pod_of_a_worker_that_died_is_found_again(kube: KubeApi, request_: Ste
     result = _pod(request_).answer({"ti": Instance()})
     assert result.state == "success"
     assert len(kube.created) == 1
+
+
+def test_what_was_made_here_is_reused_in_a_pod_and_the_other_way_round(kube: KubeApi, request_: StepRequest):
+    def of(run: str, **change: Any) -> StepRequest:
+        return request_.model_copy(update={"identity": Identity(dag_id="d", run_id=run, task_id="t"), **change})
+
+    store = ArtifactStore(request_.store)
+    data = execute(of("first"), store=store).outputs["dataset"]
+    again = _pod(of("second")).answer({"ti": Instance()})
+    assert again.cache is not None
+    assert again.cache.hit, again.cache.reason
+    assert again.outputs["dataset"] == data
+    # a step with code of the user's, which a pod has from the store and this machine from its folder
+    checks = {"step": "validate", "config": {"data": data.model_dump(mode="json"), "schema": "schema.py:Bracelet"}}
+    made = _pod(of("second", **checks)).answer({"ti": Instance()})
+    found = execute(of("third", **checks), store=store)
+    assert found.cache is not None
+    assert found.cache.hit, found.cache.reason
+    assert found.outputs == made.outputs
 
 
 def test_a_retry_takes_over_what_a_worker_that_died_left_at_work(kube: KubeApi, request_: StepRequest):
