@@ -27,6 +27,7 @@ from edgewright.spec.steps.transform import TransformConfig
 from edgewright.steps import spark
 from edgewright.steps.connections import connections_of
 from edgewright.steps.data import Dataset
+from edgewright.steps.spark_environment import SPARK
 from edgewright.steps.spark_faults import said, short, unresolved
 from edgewright.targets.environments import environment_python
 
@@ -275,7 +276,7 @@ def test_connectors_read_a_topic_and_an_object(
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[str]:
     """A standalone cluster of one worker, from PySpark's own jars; it yields the master's address."""
-    home = Path(environment_python(spark.SPARK)).parents[1]
+    home = Path(environment_python(SPARK)).parents[1]
     (package,) = home.glob("lib/python*/site-packages/pyspark")
     ports = _free_ports(3)
     env = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(package), "SPARK_WORKER_DIR": str(tmp_path),

@@ -30,12 +30,11 @@ from edgewright.steps.data import GROUP_ROWS, Dataset
 from edgewright.steps.frames import CollectedRows, rows_of
 from edgewright.steps.java import find_java
 from edgewright.steps.programs import Program
+from edgewright.steps.spark_environment import SPARK
 from edgewright.steps.spark_faults import said, unresolved
-from edgewright.targets.environments import Tool, environment_python, lock_digest, prepared_python
+from edgewright.targets.environments import environment_python
 from edgewright.targets.isolated import child_environ
 
-#: Its environment: ``requirements/targets/spark.txt``.
-SPARK = Tool("spark", "spark")
 #: How the child begins a line that is progress: stage, tasks done, tasks in all.
 PROGRESS = "edgewright-spark "
 _CONNECT_SECONDS = 5.0
@@ -63,19 +62,6 @@ logger.python.level = off
 logger.kafka.name = org.apache.kafka
 logger.kafka.level = error
 """
-
-
-def state(config: TransformConfig, context: StepContext) -> dict[str, Any] | None:
-    """Return what decides a result beside the inputs: Spark's environment.
-
-    ``None`` (not cached) where the function reads from elsewhere, which packages and connections are for.
-    """
-    if config.spark is None:
-        return {}
-    if config.spark.packages or config.spark.connections:
-        return None
-    prepared = prepared_python(SPARK)
-    return {"environment": lock_digest(SPARK), "python": str(prepared) if prepared else None}
 
 
 def apply_spark(

@@ -22,7 +22,7 @@ _TABLE = (
     StepSpec("validate", ValidateConfig, {"dataset": "dataset", "quarantine": "dataset", "report": "report"}, 1,
              "edgewright.steps.validate", state="", summary="keeps right rows, puts the others aside with the reason"),
     StepSpec("transform", TransformConfig, {"dataset": "dataset", "state": "model"}, 2, "edgewright.steps.transform",
-             state="edgewright.steps.spark:state", summary="changes a dataset by a function of yours"),
+             state="edgewright.steps.spark_environment:state", summary="changes a dataset by a function of yours"),
     StepSpec("train", TrainConfig, {"model": "model", "report": "report"}, 2, "edgewright.steps.train",
              state="edgewright.steps.warm_start:state",
              summary="fits a model by a function, a notebook or a script of yours"),
