@@ -156,7 +156,7 @@ def test_what_reads_from_elsewhere_is_not_cached():
     data = {"kind": "dataset", "uri": "file:///x", "sha256": "0" * 64, "size": 1, "meta": {}}
 
     def state(**on: Any) -> Any:
-        return spark.state(TransformConfig.model_validate({"data": data, "entry": "a.py:f", "spark": on}), None)  # type: ignore[arg-type]
+        return state(TransformConfig.model_validate({"data": data, "entry": "a.py:f", "spark": on}), None)  # type: ignore[arg-type]
 
     assert set(state()) == {"environment", "python"}
     assert state(packages=["a:b:1"]) is None
