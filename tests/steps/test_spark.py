@@ -27,7 +27,7 @@ from edgewright.spec.steps.transform import TransformConfig
 from edgewright.steps import spark
 from edgewright.steps.connections import connections_of
 from edgewright.steps.data import Dataset
-from edgewright.steps.spark_environment import SPARK
+from edgewright.steps.spark_environment import SPARK, state
 from edgewright.steps.spark_faults import said, short, unresolved
 from edgewright.targets.environments import environment_python
 
@@ -155,12 +155,12 @@ def test_the_operator_finds_the_connections_of_spark():
 def test_what_reads_from_elsewhere_is_not_cached():
     data = {"kind": "dataset", "uri": "file:///x", "sha256": "0" * 64, "size": 1, "meta": {}}
 
-    def state(**on: Any) -> Any:
+    def asked(**on: Any) -> Any:
         return state(TransformConfig.model_validate({"data": data, "entry": "a.py:f", "spark": on}), None)  # type: ignore[arg-type]
 
-    assert set(state()) == {"environment", "python"}
-    assert state(packages=["a:b:1"]) is None
-    assert state(connections=["raw"]) is None
+    assert set(asked()) == {"environment", "python"}
+    assert asked(packages=["a:b:1"]) is None
+    assert asked(connections=["raw"]) is None
 
 
 def test_a_jvms_words_become_one_line():
