@@ -35,13 +35,18 @@ class Store:
         host = next(one["address"] for one in addresses if one["type"] == "InternalIP")
         port = free_port()
         self.url = f"http://{host}:{port}"
+        self.own = ("", "")
+        self._iam: Any = None
         command = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def lock(self) -> None:
+        """Let in nobody but who has a key."""
         until(self._answers, 60)
         anybody = {"endpoint_url": self.url, "region_name": "us-east-1", "aws_access_key_id": "x",
                    "aws_secret_access_key": "x"}  # fmt: skip
         boto3.client("s3", **anybody).create_bucket(Bucket="lab")
-        self._iam: Any = boto3.client("iam", **anybody)
+        self._iam = boto3.client("iam", **anybody)
         self._iam.create_user(UserName=USER)
         rights = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
         self._iam.put_user_policy(UserName=USER, PolicyName="all", PolicyDocument=json.dumps(rights))
@@ -71,9 +76,12 @@ class Store:
 @pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
     found = Store()
-    yield found
-    found.process.terminate()
-    found.process.wait(20)
+    try:
+        found.lock()
+        yield found
+    finally:
+        found.process.terminate()
+        found.process.wait(20)
 
 
 @pytest.fixture
