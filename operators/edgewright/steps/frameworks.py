@@ -22,6 +22,7 @@ from edgewright.steps.models import (
     Problem,
     describe_features,
     feed,
+    onnx_document,
     plain,
     write_model,
 )
@@ -225,16 +226,7 @@ class Onnx:
         """Check the graph by running it on some rows, and write it in its canonical form."""
         from edgewright.targets import graph
 
-        document = ModelDocument(
-            format="onnx",
-            target="onnx",
-            file="model.onnx",
-            problem=data.problem,
-            label=data.label,
-            classes=data.classes,
-            features=describe_features(data.frame, data.feature_types, data.features),
-            libraries={name: version_of(name) for name in ("onnx", "onnxruntime")},
-        )
+        document = onnx_document(data, ("onnx", "onnxruntime"))
         model = graph.parse(_onnx_bytes(found, data.source_folder))
         _name_inputs(model, document)
         probe = data.X.head(3)

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgewright.errors import UserCodeError, UserFault
-from edgewright.steps.environment import version_of
-from edgewright.steps.frameworks_torch import PROBE, finish, hold_against
-from edgewright.steps.models import NUMERIC, QONNX, ModelDocument, OnnxModel, describe_features, write_model
+from edgewright.steps.frameworks_torch import PROBE, finish, hold_against, is_module, want_numbers
+from edgewright.steps.models import QONNX, ModelDocument, OnnxModel, onnx_document, write_model
 
 if TYPE_CHECKING:
     from edgewright.steps.training_data import TrainingData
@@ -32,29 +31,21 @@ class Qonnx:
 
     def accepts(self, found: Any) -> bool:
         """Whether it is a module with layers of Brevitas, or a graph with nodes of QONNX."""
-        if self._is_module(found):
+        if is_module(found):
             return any(type(part).__module__.startswith("brevitas.") for part in found.modules())
         onnx = sys.modules.get("onnx")
         if onnx is not None and isinstance(found, onnx.ModelProto):
             return any(node.domain.startswith(_MARK.decode()) for node in found.graph.node)
         return isinstance(found, bytes) and _MARK in found
 
-    @staticmethod
-    def _is_module(found: Any) -> bool:
-        torch = sys.modules.get("torch")
-        return torch is not None and isinstance(found, torch.nn.Module)
-
     def save(self, found: Any, folder: Path, data: TrainingData) -> ModelDocument:
         """Write the graph with its quantizers, and one that runs anywhere, held against the module."""
         from edgewright.targets import graph, qonnx
 
-        other = [name for name in data.features if data.feature_types[name] not in NUMERIC]
-        if other:
-            raise UserCodeError(f"a quantized network takes numbers; the data have {', '.join(other)}",
-                                hint="encode them in a transform")  # fmt: skip
+        want_numbers(data, "quantized network")
         rows = np.array(data.X.head(PROBE), dtype=np.float32)
         width = len(data.classes) if data.problem == "classification" else 1
-        logits = _ask(found, rows, width) if self._is_module(found) else None
+        logits = _ask(found, rows, width) if is_module(found) else None
         source = _exported(found, rows) if logits is not None else _parsed(found)
         _name(source)
         try:
@@ -63,16 +54,7 @@ class Qonnx:
             raise UserCodeError(error.message, hint=error.hint) from error
         finish(model, data)
         libraries = ("torch", "brevitas", "onnx", "onnxruntime") if logits is not None else ("onnx", "onnxruntime")
-        document = ModelDocument(
-            format="onnx",
-            target="onnx",
-            file="model.onnx",
-            problem=data.problem,
-            label=data.label,
-            classes=data.classes,
-            features=describe_features(data.frame, data.feature_types, data.features),
-            libraries={name: version_of(name) for name in libraries},
-        )
+        document = onnx_document(data, libraries)
         written = graph.canonical_bytes(model)
         loaded = OnnxModel(written, document)
         if logits is not None:

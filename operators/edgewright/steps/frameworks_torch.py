@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgewright.errors import UserCodeError
-from edgewright.steps.environment import version_of
-from edgewright.steps.models import NUMERIC, ModelDocument, OnnxModel, describe_features, write_model
+from edgewright.steps.models import NUMERIC, ModelDocument, OnnxModel, onnx_document, write_model
 
 if TYPE_CHECKING:
     from edgewright.steps.training_data import TrainingData
@@ -30,36 +29,37 @@ class Torch:
 
     def accepts(self, found: Any) -> bool:
         """Whether it is a module."""
-        torch = sys.modules.get("torch")
-        return torch is not None and isinstance(found, torch.nn.Module)
+        return is_module(found)
 
     def save(self, found: Any, folder: Path, data: TrainingData) -> ModelDocument:
         """Export the module, hold the export against it, and write the ONNX model."""
         from edgewright.targets import graph
 
-        other = [name for name in data.features if data.feature_types[name] not in NUMERIC]
-        if other:
-            raise UserCodeError(
-                f"a PyTorch module takes numbers; the data have {', '.join(other)}", hint="encode them in a transform"
-            )
+        want_numbers(data, "PyTorch module")
         rows = np.array(data.X.head(PROBE), dtype=np.float32)  # a copy: PyTorch wants to be able to write
         logits = _ask(found, rows, len(data.classes) if data.problem == "classification" else 1)
         model = _export(found, rows)
         finish(model, data)
-        document = ModelDocument(
-            format="onnx",
-            target="onnx",
-            file="model.onnx",
-            problem=data.problem,
-            label=data.label,
-            classes=data.classes,
-            features=describe_features(data.frame, data.feature_types, data.features),
-            libraries={name: version_of(name) for name in ("torch", "onnx", "onnxruntime")},
-        )
+        document = onnx_document(data, ("torch", "onnx", "onnxruntime"))
         written = graph.canonical_bytes(model)
         hold_against(OnnxModel(written, document), logits, data)
         details = {**graph.describe(model), "estimator": type(found).__name__}
         return write_model(folder, written, document.model_copy(update={"details": details}))
+
+
+def is_module(found: Any) -> bool:
+    """Tell whether something is a PyTorch module; PyTorch is not imported for that."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(found, torch.nn.Module)
+
+
+def want_numbers(data: TrainingData, what: str) -> None:
+    """Refuse data with other columns than numbers, for a model that takes one array."""
+    other = [name for name in data.features if data.feature_types[name] not in NUMERIC]
+    if other:
+        raise UserCodeError(
+            f"a {what} takes numbers; the data have {', '.join(other)}", hint="encode them in a transform"
+        )
 
 
 def _ask(module: Any, rows: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, Any]:

@@ -14,9 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgewright.artifacts import sha256_bytes
 from edgewright.errors import DamagedArtifact, DataError, UserFault
+from edgewright.steps.environment import version_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from edgewright.steps.training_data import TrainingData
 
 DOCUMENT = "model.json"
 CODE = "code"
@@ -266,6 +269,20 @@ def numbers(column: pd.Series[Any]) -> np.ndarray[Any, Any]:
     except (TypeError, ValueError) as error:
         raise DataError(f"column {column.name} holds values that are no numbers: {error}") from error
     return found
+
+
+def onnx_document(data: TrainingData, libraries: Sequence[str]) -> ModelDocument:
+    """Return the document of an ONNX model that was trained on some data.
+
+    Args:
+        data: What it was trained on: problem, label, classes and columns.
+        libraries: Distributions that made it, whose versions are noted.
+    """
+    return ModelDocument(
+        format="onnx", target="onnx", file="model.onnx", problem=data.problem, label=data.label, classes=data.classes,
+        features=describe_features(data.frame, data.feature_types, data.features),
+        libraries={name: version_of(name) for name in libraries},
+    )  # fmt: skip
 
 
 def describe_features(frame: pd.DataFrame, types: dict[str, str], names: Sequence[str]) -> list[Feature]:
